@@ -1,0 +1,1 @@
+"""The service definition: typed models, one validator, one resolved plan. Used by Ansible and by every script."""

@@ -1,0 +1,32 @@
+"""Cross-checks: one small function each, definition in, problems out. The order is the order of the report."""
+
+from collections.abc import Callable, Iterator
+
+from rackserve.definition.checks import engines, memory, nodes, pools, tenants, timeouts
+from rackserve.definition.problem import Problem
+from rackserve.definition.read import Definition
+
+CHECKS: tuple[Callable[[Definition], Iterator[Problem]], ...] = (
+    nodes.groups_are_filled,
+    nodes.addresses_are_unique,
+    nodes.ports_of_balancers_are_free,
+    pools.releases_exist,
+    pools.models_exist,
+    pools.names_are_unique,
+    pools.references_exist,
+    pools.slots_reach_every_balancer,
+    engines.nodes_exist,
+    engines.names_are_unique,
+    engines.ports_are_free,
+    engines.devices_exist,
+    engines.shares_fit,
+    tenants.references_exist,
+    tenants.lanes_are_accepted,
+    tenants.keys_are_unique,
+    tenants.limits_fit,
+    timeouts.order_holds,
+    timeouts.lanes_fit,
+    timeouts.slos_refer,
+    memory.slots_fit,
+    memory.contexts_fit,
+)

@@ -1,0 +1,49 @@
+"""Checks of the inventory's hosts and of the balancers' own ports."""
+
+from collections.abc import Iterator
+
+from rackserve.definition.problem import Problem
+from rackserve.definition.raw import BALANCERS, GPU_NODES, MONITORS
+from rackserve.definition.read import Definition
+
+
+def groups_are_filled(definition: Definition) -> Iterator[Problem]:
+    """Without balancers nobody is answered, without gpu_nodes nothing is served. Monitors may be missing, with a warning."""
+    for group, sense in ((BALANCERS, "receive the requests"), (GPU_NODES, "run the engines")):
+        if not definition.members(group):
+            yield Problem((), f"the group {group} has no hosts", f"at least one host in {group}", f"add the hosts that {sense} to {group} in hosts.yml")
+    if not definition.members(MONITORS):
+        yield Problem((), f"the group {MONITORS} has no hosts, so nothing is measured", remedy=f"add a host to {MONITORS} in hosts.yml", severity="warning")
+
+
+def addresses_are_unique(definition: Definition) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for name, node in definition.nodes.items():
+        first = seen.setdefault(node.address, name)
+        if first != name:
+            yield Problem(
+                ("host", name, "ansible_host"),
+                f"has the address of {first}",
+                "one host name per server; it may be in several groups",
+                "correct the address, or put the one host into both groups",
+                node.address,
+            )
+    virtual = definition.service.virtual_address
+    if virtual is not None and virtual.address in seen:
+        yield Problem(
+            ("service_virtual_address", "address"),
+            f"is the address of the host {seen[virtual.address]}",
+            "an address that no host has",
+            value=virtual.address,
+        )
+
+
+def ports_of_balancers_are_free(definition: Definition) -> Iterator[Problem]:
+    ports = definition.service.ports
+    if ports.api == ports.stats:
+        yield Problem(("service_ports", "stats"), "is also the API port", "a port of its own", "choose another port", str(ports.stats))
+    for name in definition.members(BALANCERS):
+        node = definition.nodes.get(name)
+        for key, port in (("api", ports.api), ("stats", ports.stats)):
+            if node is not None and node.ssh_port == port:
+                yield Problem(("service_ports", key), f"is the port of ssh on {name}", "a port of its own", "choose another port", str(port))

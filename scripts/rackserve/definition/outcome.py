@@ -1,0 +1,33 @@
+"""The one validator: plain values in, problems or a plan out. Pure, so that Ansible and every script use the same."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rackserve.definition.checks import CHECKS
+from rackserve.definition.plan import plan
+from rackserve.definition.problem import Problem, place_all
+from rackserve.definition.raw import Raw
+from rackserve.definition.read import read
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`plan` is None when there are problems."""
+
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    plan: dict[str, Any] | None
+
+
+def validate(raw: Raw) -> Outcome:
+    """Every problem at once: of reading, of form, and between the parts."""
+    definition, found = read(raw)
+    found = (*raw.problems, *found)
+    if definition is not None:
+        found = (*found, *(problem for check in CHECKS for problem in check(definition)))
+    placed = place_all(found, raw.places)
+    problems = tuple(problem for problem in placed if problem.severity == "error")
+    warnings = tuple(problem for problem in placed if problem.severity == "warning")
+    if problems or definition is None:
+        return Outcome(problems, warnings, None)
+    return Outcome((), warnings, plan(definition, [f"{warning.key}: {warning.problem}" for warning in warnings]))

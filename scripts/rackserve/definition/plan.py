@@ -1,0 +1,152 @@
+"""The resolved plan: what playbooks, templates and scripts read. Plain data, secrets left out."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rackserve.definition.models import Node
+from rackserve.definition.models.pool import Engine, Pool
+from rackserve.definition.models.service import Timeouts
+from rackserve.definition.raw import BALANCERS, GPU_NODES, GROUPS, MONITORS
+from rackserve.definition.read import Definition
+
+ANY = "any"
+
+
+def plan(definition: Definition, warnings: Iterable[str] = ()) -> dict[str, Any]:
+    """Resolves defaults and references. Expects a definition without problems."""
+    service = definition.service
+    releases = {pool.release: service.releases[pool.release] for pool in service.pools.values()}
+    models = {release.model: service.models[release.model] for release in releases.values()}
+    engines = [_engine(definition, name, pool, engine) for name, pool in service.pools.items() for engine in pool.engines]
+    dumped = service.model_dump(mode="json", exclude={"engine_key", "probe_key"})
+    return _whole({
+        "name": service.name,
+        "stage": service.stage,
+        "nodes": {name: _node(definition, name, node) for name, node in definition.nodes.items()},
+        "engines": engines,
+        "models": {
+            name: {**dumped["models"][name], "path_key": f"{name}/{model.revision}"} for name, model in sorted(models.items())
+        },
+        "releases": {
+            name: {**dumped["releases"][name], "model_revision": service.models[release.model].revision}
+            for name, release in sorted(releases.items())
+        },
+        "pools": {name: _pool(definition, dumped["pools"][name], pool) for name, pool in service.pools.items()},
+        "lanes": {name: _lane(dumped["lanes"][name], service.timeouts) for name in service.lanes},
+        "tenants": {
+            name: {**dumped["tenants"][name], "key_hashes": [key.sha256 for key in tenant.keys]} for name, tenant in service.tenants.items()
+        },
+        "slos": dumped["slos"],
+        "timeouts": dumped["timeouts"],
+        "ports": dumped["ports"],
+        "balancers": list(definition.members(BALANCERS)),
+        "monitors": list(definition.members(MONITORS)),
+        "gpu_nodes": list(definition.members(GPU_NODES)),
+        **{key: dumped[key] for key in ("virtual_address", "tls", "edge", "routes", "canary", "scenarios", "retention", "tracing", "prices", "capacity")},
+        "alerts": _alerts(dumped["alerts"]),
+        "warnings": list(warnings),
+    })
+
+
+def _whole(value: Any) -> Any:
+    """Numbers without a fraction as integers: templates write them as they stand, and "2.0s" is no time to a daemon."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _alerts(dumped: dict[str, Any]) -> dict[str, Any]:
+    """Addresses of receivers often hold a token, so they stay in the definition's variables."""
+    receivers = [{key: value for key, value in receiver.items() if key != "url"} for receiver in dumped["receivers"]]
+    return {**{key: value for key, value in dumped.items() if key != "dead_man_url"}, "receivers": receivers}
+
+
+def slots_per_balancer(slots: int, balancers: int) -> int:
+    """Each balancer's part of an engine's slots: rounded down, so that together they never exceed the engine's."""
+    return slots // balancers if balancers else 0
+
+
+def _engine(definition: Definition, pool_name: str, pool: Pool, engine: Engine) -> dict[str, Any]:
+    return {
+        "name": engine.name,
+        "pool": pool_name,
+        "node": engine.node,
+        "address": definition.nodes[engine.node].address,
+        "port": engine.port,
+        "device": pool.device,
+        "gpus": list(engine.gpus),
+        "cpus": engine.cpus,
+        "tensor_parallel": pool.tensor_parallel,
+        "memory_share": pool.memory_share if engine.memory_share is None else engine.memory_share,
+        "slots": pool.slots,
+        "release": pool.release,
+        "served_names": list(pool.names),
+    }
+
+
+def _pool(definition: Definition, dumped: dict[str, Any], pool: Pool) -> dict[str, Any]:
+    timeouts = resolved_timeouts(definition.service.timeouts, pool)
+    return {
+        **dumped,
+        "slots_per_balancer": slots_per_balancer(pool.slots, len(definition.members(BALANCERS))),
+        "engines": [engine.name for engine in pool.engines],
+        "timeouts": timeouts.model_dump(mode="json"),
+        "lanes": list(pool.lanes or definition.service.lanes),
+        "canary": dumped["canary"] or definition.service.canary.model_dump(mode="json"),
+    }
+
+
+def resolved_timeouts(timeouts: Timeouts, pool: Pool) -> Timeouts:
+    """The service's time limits with what the pool says otherwise."""
+    own = {key: value for key, value in pool.timeouts.model_dump().items() if value is not None}
+    return timeouts.model_copy(update={"queue_seconds": pool.queue.timeout_seconds, **own})
+
+
+def _lane(dumped: dict[str, Any], timeouts: Timeouts) -> dict[str, Any]:
+    return {
+        **dumped,
+        "generation_timeout_seconds": dumped["generation_timeout_seconds"] or timeouts.generation_seconds,
+    }
+
+
+def _node(definition: Definition, name: str, node: Node) -> dict[str, Any]:
+    return {
+        "address": node.address,
+        "groups": [group for group in GROUPS if name in definition.members(group)],
+        "gpus": node.gpus,
+        "gpu_memory_gib": node.gpu_memory_gib,
+        "memory_gib": node.memory_gib,
+        "price": node.price,
+        "power_watts": node.power_watts,
+        "engines": [engine.name for pool in definition.service.pools.values() for engine in pool.engines if engine.node == name],
+        "listeners": _listeners(definition, name, node),
+    }
+
+
+def _listeners(definition: Definition, name: str, node: Node) -> list[dict[str, Any]]:
+    """What listens on a node and who may reach it. Loopback is never filtered, so one server can be everything."""
+    service = definition.service
+    inner = _addresses(definition, BALANCERS, MONITORS)
+    listeners = [_listener("ssh", node.ssh_port, service.admin_networks or (ANY,), "administration")]
+    if name in definition.members(BALANCERS):
+        listeners += [
+            _listener("api", service.ports.api, service.client_networks or (ANY,), "requests of clients"),
+            _listener("stats", service.ports.stats, inner, "statistics and metrics of the balancer, for monitors and the other balancers"),
+        ]
+    for pool_name, pool in service.pools.items():
+        listeners += [
+            _listener(f"engine {engine.name}", engine.port, inner, f"requests of the balancers to pool {pool_name}; metrics for the monitors")
+            for engine in pool.engines
+            if engine.node == name
+        ]
+    return listeners
+
+
+def _listener(name: str, port: int, sources: Iterable[str], purpose: str) -> dict[str, Any]:
+    return {"name": name, "port": port, "protocol": "tcp", "sources": list(sources), "purpose": purpose}
+
+
+def _addresses(definition: Definition, *groups: str) -> list[str]:
+    return list(dict.fromkeys(definition.nodes[host].address for group in groups for host in definition.members(group)))
