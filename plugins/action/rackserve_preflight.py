@@ -1,4 +1,4 @@
-"""Controller's side of preflight: what stops an installation before a module can even run on the host, and its clock."""
+"""Controller's side of preflight: what keeps a module from running on the host at all, and the host's clock."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def unreachable(address: str, user: str, detail: str) -> Problem:
         "check": "ssh",
         "found": f"no ssh session as {user} at {address}: {detail}",
         "wanted": "a host that answers ssh with the key of the inventory",
-        "remedy": f"try `ssh {user}@{address}` from here; correct ansible_host, ansible_user or the key in the inventory, "
-        "or start the host",
+        "remedy": f"try `ssh {user}@{address}` from here; start the host, or correct ansible_host, ansible_user "
+        "or the key in the inventory",
     }
 
 
@@ -29,7 +29,8 @@ def not_runnable(user: str, detail: str) -> Problem:
             "check": "sudo",
             "found": f"{user} cannot become root: {detail}",
             "wanted": "root through sudo without a password, or with the one given by --ask-become-pass",
-            "remedy": f"on the host, as root: install sudo and write `{user} ALL=(ALL) NOPASSWD:ALL` to /etc/sudoers.d/{user}",
+            "remedy": "on the host, as root: install sudo and write "
+            f"`{user} ALL=(ALL) NOPASSWD:ALL` to /etc/sudoers.d/{user}",
         }
     if re.search(r"python|interpreter|not found", detail, re.IGNORECASE):
         return {
@@ -47,7 +48,7 @@ def not_runnable(user: str, detail: str) -> Problem:
 
 
 def clock(offset_low: float, offset_high: float, limit: float) -> list[Problem]:
-    """The host's clock lies between low and high seconds ahead of ours. Refused only when all of that is out of bounds."""
+    """The host's clock is between low and high seconds ahead of ours; refused when all of that is out of bounds."""
     if -limit <= offset_high and offset_low <= limit:
         return []
     offset = offset_low if offset_low > limit else offset_high
@@ -56,7 +57,7 @@ def clock(offset_low: float, offset_high: float, limit: float) -> list[Problem]:
             "check": "clock",
             "found": f"{abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} this machine",
             "wanted": f"at most {limit:g} s of difference (certificates, logs and limits per minute compare times)",
-            "remedy": "find out with `timedatectl` which of the two is wrong, and let chrony or systemd-timesyncd correct it; "
+            "remedy": "find out with `timedatectl` which of the two is wrong, and let chrony correct it; "
             "the clock of a container is its host's",
         }
     ]

@@ -1,4 +1,4 @@
-"""Rules of the firewall that need no host: is the list of listeners sound, does it keep our own ssh connection, do two tables agree."""
+"""Rules of the firewall that need no host: is the list sound, does it keep our ssh connection, do two tables agree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def check_listeners(listeners: list[dict[str, Any]]) -> list[str]:
         sources = listener.get("sources") or []
         if not isinstance(name, str) or not NAME.match(name):
             problems.append(
-                f"{place}.name is {name!r}: 1 to 100 letters, digits, spaces and ._:@/()- are allowed, so that it can stand in a rule's comment"
+                f"{place}.name is {name!r}: 1 to 100 letters, digits, spaces and ._:@/()- are allowed "
+                "(it stands in the rule's comment)"
             )
         if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
             problems.append(f"{place}.port is {port!r} ({name}): a whole number from 1 to 65535 is allowed")
@@ -36,7 +37,8 @@ def check_listeners(listeners: list[dict[str, Any]]) -> list[str]:
         for source in sources:
             if source != "any" and network(source) is None:
                 problems.append(
-                    f"{place}.sources has {source!r} ({name}): allowed are any, an IPv4 or IPv6 address, or a network such as 10.0.0.0/24"
+                    f"{place}.sources has {source!r} ({name}): allowed are any, an IPv4 or IPv6 address, "
+                    "or a network such as 10.0.0.0/24"
                 )
     return problems
 
@@ -72,13 +74,14 @@ def lockout(listeners: list[dict[str, Any]], client: str, port: int) -> str | No
     if admits(listeners, client, port):
         return None
     return (
-        f"firewall_listeners would cut the connection that applies it: ssh from {client} to port {port} is not in the list. "
+        "firewall_listeners would cut the connection that applies it: "
+        f"ssh from {client} to port {port} is not in the list. "
         f"Add {{name: ssh, port: {port}, protocol: tcp, sources: [any]}}, or sources that hold {client}"
     )
 
 
 def comparable(document: dict[str, Any]) -> list[Any]:
-    """What two `nft --json list table` answers must share to be the same firewall: everything but handles and counters."""
+    """What two `nft --json list table` answers share when the firewall is the same: all but handles and counters."""
     return [_strip(entry) for entry in document.get("nftables", []) if "metainfo" not in entry]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 # What the distributions ship, for a node whose package lists were never fetched.
 HAPROXY_OF = {"debian-12": "2.6", "debian-13": "3.0", "ubuntu-22.04": "2.4", "ubuntu-24.04": "2.8"}
@@ -41,13 +42,22 @@ def architecture(facts: dict[str, Any], want: dict[str, Any]) -> list[dict[str, 
     if facts["architecture"] in want["architectures"]:
         return []
     wanted = "one of " + ", ".join(want["architectures"])
-    return [problem("architecture", facts["architecture"], wanted, "use a host with such a processor; engines exist for no other")]
+    return [
+        problem(
+            "architecture",
+            facts["architecture"],
+            wanted,
+            "use a host with such a processor; engines exist for no other",
+        )
+    ]
 
 
 def init(facts: dict[str, Any], want: dict[str, Any]) -> list[dict[str, str]]:
     if facts["init"] == "systemd":
         return []
-    return [problem("init", facts["init"], "systemd as process 1", "boot the host with systemd; a container needs its init")]
+    return [
+        problem("init", facts["init"], "systemd as process 1", "boot the host with systemd; a container needs its init")
+    ]
 
 
 def haproxy(facts: dict[str, Any], want: dict[str, Any]) -> list[dict[str, str]]:
@@ -61,8 +71,8 @@ def haproxy(facts: dict[str, Any], want: dict[str, Any]) -> list[dict[str, str]]
             "haproxy",
             f"HAProxy {candidate or 'in no package source'} on {facts['os']['name']}",
             f"HAProxy {want['haproxy_minimum']} or newer on a balancer",
-            "use Debian 13 or Ubuntu 24.04 for this balancer, or configure a package source with a newer HAProxy on it first "
-            "(Debian 12: bookworm-backports pinned for haproxy; Ubuntu 22.04: the HAProxy packagers' PPA) and run again",
+            "use Debian 13 or Ubuntu 24.04 for this balancer, or first configure a package source with a newer HAProxy "
+            "on it (Debian 12: bookworm-backports, pinned for haproxy; Ubuntu 22.04: the HAProxy packagers' PPA)",
         )
     ]
 
@@ -94,8 +104,10 @@ def disks(facts: dict[str, Any], want: dict[str, Any]) -> list[dict[str, str]]:
                 problem(
                     f"disk {disk['path']}",
                     f"{free:.1f} GiB free (file system at {state['mount']})",
-                    f"{gib:g} GiB free " + ("in reserve, beside what is installed" if state["in_use"] else "for the first installation"),
-                    f"free space on {state['mount']}, mount a larger disk at {disk['path']}, or lower its entry in preflight_disks",
+                    f"{gib:g} GiB free "
+                    + ("in reserve, beside what is installed" if state["in_use"] else "for the first installation"),
+                    f"free space on {state['mount']}, mount a larger disk at {disk['path']}, "
+                    "or lower its entry in preflight_disks",
                 )
             )
     return problems
@@ -111,7 +123,7 @@ def memory(facts: dict[str, Any], want: dict[str, Any]) -> list[dict[str, str]]:
             "memory",
             f"{found:.1f} GiB",
             f"{want['min_memory_gib']:g} GiB",
-            "correct node_memory_gib of this host in the inventory, or look for a failed memory module (`dmidecode -t memory`)",
+            "correct node_memory_gib of this host in the inventory, or look for a broken module (`dmidecode -t 17`)",
         )
     ]
 
@@ -159,7 +171,11 @@ def ports(facts: dict[str, Any], want: dict[str, Any]) -> list[dict[str, str]]:
                     f"port {port}/{protocol}",
                     f"taken by {owner}",
                     f"free for {listener['name']}",
-                    (f"stop it (`systemctl disable --now {unit}`)" if unit.endswith(".service") else f"stop it (`kill {pid}`)")
+                    (
+                        f"stop it (`systemctl disable --now {unit}`)"
+                        if unit.endswith(".service")
+                        else f"stop it (`kill {pid}`)"
+                    )
                     + ", or give the listener another port in the service definition",
                 )
             )

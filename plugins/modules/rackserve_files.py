@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Many small files and directories in one round trip. Ansible's own modules cost one or two per file, and a role has many."""
+"""Many small files and directories in one round trip; Ansible's own modules take one or two for each."""
 
 from __future__ import annotations
 
@@ -88,7 +88,13 @@ def describe(path: str) -> dict[str, Any] | None:
     if stat.S_ISREG(info.st_mode):
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             content = file.read()
-    return {"mode": stat.S_IMODE(info.st_mode), "owner": info.st_uid, "group": info.st_gid, "content": content, "type": info.st_mode}
+    return {
+        "mode": stat.S_IMODE(info.st_mode),
+        "owner": info.st_uid,
+        "group": info.st_gid,
+        "content": content,
+        "type": info.st_mode,
+    }
 
 
 def wanted(entry: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -103,8 +109,13 @@ def wanted(entry: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     try:
         mode = int(entry["mode"] or default, 8)
     except ValueError as error:
-        raise Refused(f"{entry['path']}: mode is {entry['mode']!r}; octal digits such as \"0640\" are allowed") from error
-    return {"mode": mode, "owner": owner, "group": group, "content": entry["content"] if entry["state"] == "file" else None}
+        raise Refused(f'{entry["path"]}: mode is {entry["mode"]!r}; octal digits such as "0640" are allowed') from error
+    return {
+        "mode": mode,
+        "owner": owner,
+        "group": group,
+        "content": entry["content"] if entry["state"] == "file" else None,
+    }
 
 
 def differs(entry: dict[str, Any], now: dict[str, Any] | None, target: dict[str, Any]) -> bool:
@@ -112,7 +123,9 @@ def differs(entry: dict[str, Any], now: dict[str, Any] | None, target: dict[str,
         return True
     if not KIND[entry["state"]](now["type"]):
         if stat.S_ISDIR(now["type"]) or entry["state"] == "directory":
-            raise Refused(f"{entry['path']} should be a {entry['state']} and is something else. Look at it and move it away.")
+            raise Refused(
+                f"{entry['path']} should be a {entry['state']} and is something else. Look at it and move it away."
+            )
         return True
     return any(now[key] != target[key] for key in ("mode", "owner", "group", "content"))
 
@@ -151,7 +164,12 @@ def apply(entry: dict[str, Any], check_mode: bool) -> dict[str, str] | None:
             return None
         if not check_mode:
             (os.rmdir if stat.S_ISDIR(now["type"]) else os.unlink)(path)
-        return {"before_header": header(path, now), "after_header": header(path, None), "before": now["content"] or "", "after": ""}
+        return {
+            "before_header": header(path, now),
+            "after_header": header(path, None),
+            "before": now["content"] or "",
+            "after": "",
+        }
     if entry["state"] == "file" and entry["content"] is None:
         raise Refused(f"{path}: a file needs content")
     target = wanted(entry, check_mode)

@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: rackserve_firewall
 short_description: Keep one nftables table equal to a ruleset, on disk and in the kernel
 description:
-  - Loads the ruleset into a network namespace of its own first, so that the kernel itself has accepted it before anything changes.
-  - Compares the live table with what that namespace holds. Rules that someone added, removed or flushed are found and put right.
+  - Loads the ruleset into a network namespace of its own first, so that the kernel accepts it before anything changes.
+  - Compares the live table with what that namespace holds, so that rules added, removed or flushed are put right.
   - Refuses a list that would cut the ssh connection over which it runs.
   - Never touches other tables. File and table are left alone where they are right.
 options:
@@ -64,8 +64,6 @@ table_changed:
 
 import json  # noqa: E402
 import os  # noqa: E402
-import shutil  # noqa: E402
-import tempfile  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -73,7 +71,7 @@ from ansible.module_utils.rackserve_firewall import check_listeners, comparable,
 
 
 def ssh_connection() -> tuple[str, int] | None:
-    """(client address, port on this node) of the ssh session this runs in. sudo drops the variable, so ask the parents."""
+    """(client address, port on this node) of the ssh session above us. sudo drops the variable: ask the parents."""
     pid = os.getpid()
     while pid > 1:
         try:
@@ -96,10 +94,10 @@ class Firewall:
         self.table = [module.params["family"], module.params["table"]]
         self.nft = module.get_bin_path("nft")
 
-    def wanted(self, candidate: str) -> dict[str, Any]:
-        """The table as the kernel sees it after loading the candidate in an empty network namespace."""
+    def wanted(self, candidate: str) -> tuple[dict[str, Any], str]:
+        """The candidate as the kernel has it, loaded in an empty network namespace: as JSON and as text."""
         unshare = self.module.get_bin_path("unshare", required=True)
-        script = '"$1" --file "$2" && exec "$1" --json list table "$3" "$4"'
+        script = '"$1" --file "$2" && "$1" --json list table "$3" "$4" && exec "$1" --stateless list table "$3" "$4"'
         status, out, error = self.module.run_command(
             [unshare, "--net", "/bin/sh", "-c", script, "sh", self.nft, candidate, *self.table]
         )
@@ -109,7 +107,8 @@ class Firewall:
                 msg=f"nft refuses the new ruleset; the live firewall and {self.module.params['path']} are unchanged.\n"
                 f"{error.strip().replace(candidate, 'line')}\nCheck firewall_listeners of this host.",
             )
-        return dict(json.loads(out))
+        document, _, text = out.partition("\n")
+        return dict(json.loads(document)), text
 
     def live(self) -> dict[str, Any]:
         status, out, _ = self.module.run_command([self.nft, "--json", "list", "table", *self.table])
@@ -166,35 +165,35 @@ def main() -> None:
         # Asked before nftables is there, so that a bad list is refused before even a package is installed.
         diff = [{"before_header": path, "after_header": path, "before": current(path), "after": ruleset}]
         module.exit_json(changed=module.check_mode, nft_missing=True, file_changed=True, table_changed=True, diff=diff)
-    directory = tempfile.mkdtemp(prefix="rackserve-firewall-")
-    module.add_cleanup_file(directory)
-    candidate = os.path.join(directory, "candidate.nft")
+    candidate = os.path.join(module.tmpdir, "candidate.nft")
     with open(candidate, "w", encoding="utf-8") as file:
         file.write(ruleset)
-    wanted = comparable(firewall.wanted(candidate))
+    document, wanted_text = firewall.wanted(candidate)
+    wanted = comparable(document)
 
     before = current(path)
     file_changed = before != ruleset or not mode_is(path, 0o644)
     table_changed = comparable(firewall.live()) != wanted
-    diff = [{"before_header": path, "after_header": path, "before": before, "after": ruleset}] if file_changed else []
-    live_before = firewall.text() if table_changed else ""
+    if file_changed:
+        diff = [{"before_header": path, "after_header": path, "before": before, "after": ruleset}]
+    else:
+        # Only drift of the live table is news then: the file's own diff says the rest.
+        header = f"live table {' '.join(firewall.table)}"
+        text = firewall.text() if table_changed else wanted_text
+        diff = [{"before_header": header, "after_header": header, "before": text, "after": wanted_text}]
 
     if not module.check_mode:
         if file_changed:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            shutil.copyfile(candidate, candidate + ".new")
-            os.chmod(candidate + ".new", 0o644)
-            module.atomic_move(candidate + ".new", path)
+            module.atomic_move(candidate, path)
             os.chmod(path, 0o644)
             os.chown(path, 0, 0)
         if table_changed:
             firewall.load(path)
             if comparable(firewall.live()) != wanted:
-                module.fail_json(msg="The table was loaded and still differs: something else on this host writes to it.")
-    if table_changed:
-        header = f"live table {' '.join(firewall.table)}"
-        after = firewall.text() if not module.check_mode else "(the rules of the file above)\n"
-        diff.append({"before_header": header, "after_header": header, "before": live_before, "after": after})
+                module.fail_json(
+                    msg="The table was loaded and still differs: something else on this host writes to it."
+                )
     module.exit_json(
         changed=file_changed or table_changed,
         nft_missing=False,

@@ -7,14 +7,14 @@ DOCUMENTATION = r"""
 module: rackserve_preflight
 short_description: Say everything that would stop an installation on this node, without changing it
 description:
-  - Called through the action plugin of the same name, which adds what only the controller sees (no ssh, no sudo, clock).
+  - Called through the action plugin of the same name, which adds what only the controller sees (ssh, sudo, clock).
   - The rules are in C(module_utils/rackserve_preflight.py).
 options:
   supported_os: {description: "C(<id>-<version>) as in C(/etc/os-release).", type: list, elements: str, required: true}
   architectures: {description: As C(uname -m) says it., type: list, elements: str, required: true}
   balancer: {description: The node needs HAProxy., type: bool, required: true}
   haproxy_minimum: {description: Oldest HAProxy., type: str, required: true}
-  disks: {description: "C(path), C(free_gib) before the first installation, C(reserve_gib) after it.", type: list, elements: dict, required: true}
+  disks: {description: Free space per path., type: list, elements: dict, required: true}
   listeners: {description: What will listen on the node., type: list, elements: dict, required: true}
   own_units: {description: Units that may hold those ports already., type: list, elements: str, required: true}
   min_memory_gib: {description: Memory., type: float, required: true}
@@ -146,10 +146,10 @@ def sockets(module: AnsibleModule, wanted: set[int]) -> list[dict[str, Any]]:
                 target = os.readlink(link)
             except OSError:
                 continue
-            if target.startswith("socket:[") and target[8:-1] in inodes:
-                # systemd keeps a copy of what it passes on; the process that serves is the owner.
-                if owners.get(target[8:-1], "1") == "1":
-                    owners[target[8:-1]] = link.split("/")[2]
+            inode = target[8:-1] if target.startswith("socket:[") else ""
+            # systemd keeps a copy of what it passes on; the process that serves is the owner.
+            if inode in inodes and owners.get(inode, "1") == "1":
+                owners[inode] = link.split("/")[2]
     activated = socket_units(module) if "1" in owners.values() else {}
     return [
         {

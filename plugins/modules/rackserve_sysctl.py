@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Kernel settings, each with its reason: one file for boot, the live values put right, what this node cannot set left out."""
+"""Kernel settings with their reasons: one file for boot, live values put right, what this node cannot set left out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: rackserve_sysctl
 short_description: Keep kernel settings in one file and in the running kernel
 description:
-  - A setting the kernel does not have, or that belongs to the host of a container, is left out and named in RV(skipped_settings).
+  - A setting that the kernel lacks, or that belongs to the host of a container, is left out and named.
   - Live values that drifted from the file are put right too.
 options:
   settings:
@@ -132,7 +132,9 @@ def main() -> None:
                 with open(live, "w", encoding="utf-8") as file:
                     file.write(value)
             except OSError as error:
-                module.fail_json(msg=f"base_sysctl: the kernel refuses {name} = {value}: {error.strerror}. {path} is unchanged.")
+                module.fail_json(
+                    msg=f"base_sysctl: the kernel refuses {name} = {value}: {error.strerror}. {path} is unchanged."
+                )
         if before != text:
             descriptor, temporary = tempfile.mkstemp(dir=module.tmpdir)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
