@@ -50,11 +50,6 @@ skipped_settings:
   type: list
   elements: str
   sample: ["vm.swappiness: belongs to the host of this container"]
-container:
-  description: The kind of container this node is, empty on a machine.
-  returned: always
-  type: str
-  sample: systemd-nspawn
 """
 
 import os  # noqa: E402
@@ -141,7 +136,7 @@ def main() -> None:
                 file.write(text)
             module.atomic_move(temporary, path)
             os.chmod(path, 0o644)
-    module.exit_json(changed=bool(diff), skipped_settings=skipped, container=container, diff=diff)
+    module.exit_json(changed=bool(diff), skipped_settings=skipped, diff=diff)
 
 
 if __name__ == "__main__":
