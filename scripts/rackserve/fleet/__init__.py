@@ -1,0 +1,1 @@
+"""The inventory's fleet and the moves on it."""

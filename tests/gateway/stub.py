@@ -1,0 +1,252 @@
+"""Programmable engines: small HTTP servers that answer like vLLM, with faults on demand.
+
+What a request shall meet travels in its body under "stub", so that tests do not disturb each other:
+  ttft, gap      seconds before the first token and between tokens
+  tokens         how many
+  status         answer this status with an error body instead
+  cut_after      close the connection after so many tokens
+  silent_after   send nothing more after so many tokens, but stay connected
+  hang_up        close the connection without an answer
+  nonsense       answer with bytes that are not HTTP
+"""
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass
+class Seen:
+    """One request as it reached an engine."""
+
+    engine: str
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    started: float
+    ended: float | None = None
+    # The other side went away before the answer was complete.
+    abandoned: bool = False
+
+
+@dataclass
+class Engine:
+    name: str
+    port: int
+    healthy: bool = True
+    running: int = 0
+    peak: int = 0
+    seen: list[Seen] = field(default_factory=list)
+    server: asyncio.Server | None = None
+
+
+class Gone(Exception):
+    """The balancer closed its connection."""
+
+
+class Stub:
+    """All engines on one address, in a thread of their own."""
+
+    def __init__(self, address: str, ports: dict[str, int]) -> None:
+        self.address = address
+        self.engines = {name: Engine(name, port) for name, port in ports.items()}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="stub engines", daemon=True)
+
+    def open(self) -> None:
+        self._thread.start()
+        for name in self.engines:
+            self.listen(name)
+
+    def close(self) -> None:
+        for name in self.engines:
+            self.refuse(name)
+        self._call(self._end_connections())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._loop.close()
+
+    def reset(self) -> None:
+        """Back to health; what was seen is forgotten."""
+        for engine in self.engines.values():
+            engine.healthy = True
+            engine.peak = engine.running
+            engine.seen.clear()
+            if engine.server is None:
+                self.listen(engine.name)
+
+    def listen(self, name: str) -> None:
+        self._call(self._listen(self.engines[name]))
+
+    def refuse(self, name: str) -> None:
+        """From now on connections to this engine are refused; running ones go on."""
+        self._call(self._refuse(self.engines[name]))
+
+    def seen(self, *names: str) -> list[Seen]:
+        """Requests that reached these engines, or any, in the order of their arrival."""
+        chosen = names or tuple(self.engines)
+        return sorted((seen for name in chosen for seen in self.engines[name].seen), key=lambda seen: seen.started)
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
+
+    async def _listen(self, engine: Engine) -> None:
+        def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Coroutine[Any, Any, None]:
+            return self._serve(engine, reader, writer)
+
+        engine.server = await asyncio.start_server(serve, self.address, engine.port, backlog=1024, limit=2**22)
+
+    async def _refuse(self, engine: Engine) -> None:
+        if engine.server is not None:
+            engine.server.close()
+            engine.server = None
+
+    async def _end_connections(self) -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while await self._one(engine, reader, writer):
+                pass
+        writer.close()
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            await writer.wait_closed()
+
+    async def _one(self, engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answers one request. False: the connection is to be closed."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        request, *lines = head.decode("latin-1").split("\r\n")[:-2]
+        method, path, _ = request.split(" ", 2)
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = await self._body(headers, reader)
+        keep = headers.get("connection", "").lower() != "close"
+        if path == "/health":
+            status = "200 OK" if engine.healthy else "503 Service Unavailable"
+            writer.write(f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n".encode())
+            await writer.drain()
+            return keep
+        seen = Seen(engine.name, method, path, headers, json.loads(body), time.monotonic())
+        engine.seen.append(seen)
+        engine.running += 1
+        engine.peak = max(engine.peak, engine.running)
+        try:
+            return await self._answer(seen, reader, writer) and keep
+        except (Gone, ConnectionError):
+            seen.abandoned = True
+            return False
+        finally:
+            engine.running -= 1
+            seen.ended = time.monotonic()
+
+    async def _body(self, headers: dict[str, str], reader: asyncio.StreamReader) -> bytes:
+        if headers.get("transfer-encoding") != "chunked":
+            return await reader.readexactly(int(headers.get("content-length", "0")))
+        body = b""
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+        await reader.readexactly(2)
+        return body
+
+    async def _answer(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        wish = seen.body.get("stub", {})
+        tokens = int(wish.get("tokens", 3))
+        pause = watching(reader)
+        await pause(float(wish.get("ttft", 0)))
+        if wish.get("hang_up"):
+            return False
+        if wish.get("nonsense"):
+            writer.write(b"\x00\x01 this is not HTTP\r\n\r\n")
+            await writer.drain()
+            return False
+        if status := wish.get("status"):
+            error = {"message": "made by the stub", "type": "stub_error", "param": None, "code": status}
+            return await self._whole(writer, int(status), {"error": error})
+        if not seen.body.get("stream"):
+            await pause(float(wish.get("gap", 0)) * tokens)
+            return await self._whole(writer, 200, completion(seen, tokens))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nserver: uvicorn\r\n"
+            b"x-vllm-internal: secret\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        for number in range(tokens):
+            if number == wish.get("cut_after"):
+                await writer.drain()
+                writer.transport.abort()
+                return False
+            if number == wish.get("silent_after"):
+                await pause(60)
+            self._event(writer, json.dumps(chunk(seen, number)))
+            await writer.drain()
+            await pause(float(wish.get("gap", 0)))
+        usage = {**chunk(seen, None), "choices": [], "usage": usage_of(tokens)}
+        self._event(writer, json.dumps(usage))
+        self._event(writer, "[DONE]")
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return True
+
+    async def _whole(self, writer: asyncio.StreamWriter, status: int, answer: dict[str, Any]) -> bool:
+        text = json.dumps(answer).encode()
+        head = f"HTTP/1.1 {status} Stub\r\nserver: uvicorn\r\nx-vllm-internal: secret\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
+        writer.write(head.encode() + text)
+        await writer.drain()
+        return True
+
+    def _event(self, writer: asyncio.StreamWriter, data: str) -> None:
+        event = f"data: {data}\n\n".encode()
+        writer.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
+
+
+def watching(reader: asyncio.StreamReader) -> Callable[[float], Coroutine[Any, Any, None]]:
+    """A sleep that ends with Gone as soon as the other side closes the connection."""
+
+    async def pause(seconds: float) -> None:
+        try:
+            data = await asyncio.wait_for(reader.read(1), timeout=max(seconds, 0.0005))
+        except TimeoutError:
+            return
+        if not data:
+            raise Gone
+        raise AssertionError("the balancer sent a second request before the first one was answered")
+
+    return pause
+
+
+def usage_of(tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}
+
+
+def chunk(seen: Seen, number: int | None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {"role": "assistant", "content": f"t{number} "}, "finish_reason": None}
+    return {
+        "id": "chatcmpl-stub",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": seen.body.get("model", ""),
+        "choices": [choice],
+    }
+
+
+def completion(seen: Seen, tokens: int) -> dict[str, Any]:
+    text = " ".join(f"t{number}" for number in range(tokens))
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "chatcmpl-stub",
+        "object": "chat.completion",
+        "created": 1,
+        "model": seen.body.get("model", ""),
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": usage_of(tokens),
+    }
