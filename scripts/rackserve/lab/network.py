@@ -130,7 +130,7 @@ def _forwarding_users() -> Iterator[_ForwardingUsers]:
         os.close(handle)
     try:
         text = os.pread(handle, 65536, 0).decode()
-        data = json.loads(text) if text else {"previous": FORWARDING.read_text().strip(), "bridges": []}
+        data: dict[str, Any] = json.loads(text) if text else {"previous": FORWARDING.read_text().strip(), "bridges": []}
         # A lab that is gone without `down` (its bridge does not exist) needs nothing any more.
         users = _ForwardingUsers(data["previous"], [bridge for bridge in data["bridges"] if _exists(bridge)])
         yield users
@@ -178,7 +178,7 @@ def up(settings: Settings) -> None:
     outside = default_interface()
     if not _has_unreachable_route(settings):
         # First: from here on nothing for the lab's range can leave, whatever happens to the rest.
-        run(["ip", "route", "add", "unreachable", settings.guarded, "metric", str(_metric(settings))])
+        run(["ip", "route", "add", "unreachable", str(settings.guarded), "metric", str(_metric(settings))])
     if not _exists(settings.bridge):
         # Nodes are heard at once (no spanning tree delay); there is one switch, so no loop.
         run(["ip", "link", "add", settings.bridge, "type", "bridge", "forward_delay", "0", "stp_state", "0"])
@@ -199,7 +199,7 @@ def down(settings: Settings) -> None:
     if _exists(settings.bridge):
         run(["ip", "link", "delete", settings.bridge])
     if _has_unreachable_route(settings):
-        run(["ip", "route", "delete", "unreachable", settings.guarded, "metric", str(_metric(settings))])
+        run(["ip", "route", "delete", "unreachable", str(settings.guarded), "metric", str(_metric(settings))])
 
 
 def leftovers(settings: Settings) -> list[str]:

@@ -233,3 +233,18 @@ def status(settings: Settings) -> list[dict[str, Any]]:
 
     return _in_parallel(one, sorted(all_nodes(settings)))
 
+
+
+def make_models(settings: Settings, say: Say) -> list[str]:
+    """Make the tiny models that are missing or damaged; return their names."""
+    # Imported here: numpy and tokenizers come with the lab's own libraries, which a controller of real servers lacks.
+    from rackserve.lab import models
+
+    made = []
+    with state.exclusive(settings.state, say):
+        for name in models.SIZES:
+            directory = settings.state / "models" / name
+            if models.ensure(directory, name):
+                made.append(name)
+            say(f"model {name}: {'made' if name in made else 'intact'} ({directory})")
+    return made
