@@ -1,4 +1,4 @@
-"""First task of site.yml: validates the service definition and resolves it into the plan, before any host is touched."""
+"""First task of site.yml: validates the service definition and resolves it into the plan. Touches no host."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ DOCUMENTATION = r"""
 module: rackserve_definition
 short_description: Validate the service definition and resolve it into a plan
 description:
-  - Reads the variables C(service_*) and C(node_*) of all hosts in the groups balancers, gpu_nodes and monitors, whatever
-    C(--limit) says, and checks them with the code that C(scripts/validate) uses. Contacts no host.
+  - Reads the variables C(service_*) and C(node_*) of all hosts in the groups balancers, gpu_nodes and monitors,
+    whatever C(--limit) says, and checks them with the code that C(scripts/validate) uses. Contacts no host.
   - Fails with every problem at once. Otherwise the result is the plan, so the task registers it as C(service_plan).
     It is registered rather than set as a fact because facts are not injected as variables in this project.
 """
@@ -57,33 +57,44 @@ class _HostvarsView:
         return self
 
 
-class ActionModule(ActionBase):
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
     """Runs on the controller only."""
 
-    _VALID_ARGS = frozenset()
+    _VALID_ARGS: frozenset[str] = frozenset()
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         # Imported here: the path above has to be set first, and a play without this task should not pay for pydantic.
         from rackserve.definition.collect import collect
-        from rackserve.definition.files import scan
+        from rackserve.definition.files import scan, shared
         from rackserve.definition.outcome import validate
-        from rackserve.definition.problem import Place
 
         variables = task_vars or {}
         if not self._task.register:
-            return {"failed": True, "msg": "rackserve_definition: the plan is the task's result; add `register: service_plan` to the task"}
+            return {
+                "failed": True,
+                "msg": "rackserve_definition: the plan is the task's result; add `register: service_plan` to the task",
+            }
         raw = collect(_HostvarsView(variables["hostvars"], variables["groups"]).use(self._templar))
         if directory := variables.get("inventory_dir"):
             files = scan(Path(str(directory)))
             doubled = tuple(problem for problem in files.problems if problem.path)
-            raw = replace(raw, places={**files.places, **raw.places}, problems=(*doubled, *raw.problems))
-        here = Path.cwd()
-        raw = replace(raw, places={path: Place(place.file.removeprefix(f"{here}/"), place.line) for path, place in raw.places.items()})
+            places = {**files.places, **raw.places}
+            raw = replace(
+                raw,
+                places=places,
+                problems=(*doubled, *raw.problems),
+                shared=shared(places, Path(str(directory))),
+                source=str(directory),
+            )
+        here = f"{Path.cwd()}/"
         outcome = validate(raw)
         if outcome.plan is None:
             count = len(outcome.problems)
-            text = "\n".join(str(problem) for problem in outcome.problems)
-            return {"failed": True, "msg": f"The service definition has {count} problem{'s' * (count != 1)}; no host was touched.\n{text}"}
+            text = "\n".join(str(problem).replace(here, "") for problem in outcome.problems)
+            return {
+                "failed": True,
+                "msg": f"The service definition has {count} problem{'s' * (count != 1)}; no host was touched.\n{text}",
+            }
         return {"changed": False, **outcome.plan}

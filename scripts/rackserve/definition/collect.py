@@ -1,6 +1,6 @@
 """From Ansible's variables to plain values: renders templates, strips tags, and notes where each value stands.
 
-Needs Ansible's exceptions and tags, but reads no file and contacts no host: the action plugin and the loader both use it.
+Needs Ansible's exceptions and tags, but reads no file and contacts no host: action plugin and loader both use it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from ansible.errors import AnsibleError
 from rackserve.definition.models.node import PREFIX as NODE_PREFIX
 from rackserve.definition.models.service import PREFIX
 from rackserve.definition.problem import Path, Place, Problem, shown
-from rackserve.definition.raw import GROUPS, Raw
+from rackserve.definition.raw import GROUPS, Raw, Unreadable
 
 try:
     from ansible._internal._datatag._tags import Origin
@@ -46,17 +46,16 @@ def collect(view: View) -> Raw:
     problems = list(_differences(hosts, collected))
     variables: dict[str, Any] = {}
     for name in _service_names(collected[0]):
-        variables[str(name)] = _value(view, hosts[0], (str(name),), collected[0][name], places, problems)
         _note(places, (str(name),), collected[0][name], name)
+        variables[str(name)] = _value(view, hosts[0], (str(name),), collected[0][name], places, problems)
     nodes: dict[str, dict[str, Any]] = {}
     for host, raw in zip(hosts, collected, strict=True):
         names = [name for name in raw if str(name).startswith(NODE_PREFIX) or name in _HOST_VARIABLES]
         nodes[host] = {}
         for name in names:
             path: Path = ("host", host, str(name))
-            nodes[host][str(name)] = _value(view, host, path, raw[name], places, problems)
             _note(places, path, raw[name], name)
-            places.setdefault(path[:2], places.get(path, Place("inventory")))
+            nodes[host][str(name)] = _value(view, host, path, raw[name], places, problems)
     return Raw(variables, nodes, groups, places, tuple(problems))
 
 
@@ -107,21 +106,22 @@ def _parts(view: View, host: str, path: Path, value: Any, places: dict[Path, Pla
         return Unreadable()
 
 
-class Unreadable(str):
-    """Stands where a template could not be rendered: the problem is reported once, the value is not judged again."""
-
-    __slots__ = ()
-
-
 def _template_problem(path: Path, value: Any, error: BaseException) -> Problem:
     text = str(getattr(error, "message", None) or error).splitlines()[0].rstrip(".")
-    if "vault" in text.lower() and "undefined" not in text.lower():
-        remedy = "give the vault password: --vault-id NAME@prompt or --vault-password-file FILE"
+    if "undecryptable" in text.lower() or "decrypt" in text.lower():
+        text, remedy = (
+            "no given password opens its encrypted value",
+            "pass --vault-id NAME@prompt or --vault-password-file FILE",
+        )
+    elif "recursive" in text.lower():
+        text, remedy = "it refers to itself", "correct the template"
     elif "undefined" in text.lower():
         remedy = "define the variable: secrets in group_vars/all/vault.yml (ansible-vault edit), see docs/definition.md"
     else:
         remedy = "correct the template"
-    return Problem(path, f"its template cannot be rendered: {text}", remedy=remedy, value=shown(path, value), place=_place(value))
+    return Problem(
+        path, f"its template cannot be rendered: {text}", remedy=remedy, value=shown(path, value), place=_place(value)
+    )
 
 
 def plain(value: Any, path: Path, places: dict[Path, Place]) -> Any:
@@ -145,8 +145,10 @@ def plain(value: Any, path: Path, places: dict[Path, Place]) -> Any:
 
 
 def _note(places: dict[Path, Place], path: Path, value: Any, key: Any = None) -> None:
-    """Prefers the place of the key: that is the line an editor has to go to, also for values with a template."""
-    place = (_place(key) if key is not None else None) or _place(value)
+    """The line of the key is where an editor has to go. But of a variable that a later file overrides, Ansible keeps
+    the first file's key with the last file's value, so the value decides on the file."""
+    of_key, of_value = _place(key) if key is not None else None, _place(value)
+    place = of_key if of_key and (of_value is None or of_value.file == of_key.file) else of_value
     if place is not None:
         places.setdefault(path, place)
 

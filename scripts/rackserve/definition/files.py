@@ -10,6 +10,7 @@ import yaml
 from rackserve.definition.problem import Path, Place, Problem
 
 _ENCRYPTED = "$ANSIBLE_VAULT;"
+_NULL = "tag:yaml.org,2002:null"
 _SUFFIXES = (".yml", ".yaml", ".json")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -20,29 +21,60 @@ class Files:
 
     places: dict[Path, Place]
     problems: tuple[Problem, ...]
+    encrypted: tuple[str, ...]
 
 
 def scan(inventory: FilePath) -> Files:
     """Reads every YAML file of an inventory directory (or the one file and the variables beside it)."""
     places: dict[Path, Place] = {}
     problems: list[Problem] = []
+    encrypted: list[str] = []
     for file in _yaml_files(inventory):
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            problems.append(Problem((), f"cannot be read: {error}", remedy="correct the file or its permissions", place=Place(str(file))))
+            problems.append(
+                Problem(
+                    (), f"cannot be read: {error}", remedy="correct the file or its permissions", place=Place(str(file))
+                )
+            )
             continue
         if text.startswith(_ENCRYPTED):
+            encrypted.append(str(file))
             continue
         try:
             node = yaml.compose(text, Loader=_Loader)
         except yaml.YAMLError as error:
             problems.append(_syntax(file, error))
             continue
-        if node is not None:
+        if node is None or node.tag == _NULL:
+            continue
+        if not isinstance(node, yaml.MappingNode):
+            problems.append(
+                Problem(
+                    (),
+                    "is not a mapping",
+                    "a file of lines `variable: value`",
+                    "correct the file",
+                    place=Place(str(file), node.start_mark.line + 1),
+                )
+            )
+        else:
             problems += _duplicates(node, file, ())
             places |= dict(_places(node, file, _prefix(file)))
-    return Files(places, tuple(problems))
+    return Files(places, tuple(problems), tuple(encrypted))
+
+
+def shared(places: dict[Path, Place], inventory: FilePath) -> dict[str, str]:
+    """Variables whose file is a link out of this inventory, with the file that it leads to."""
+    top = str((inventory if inventory.is_dir() else inventory.parent).resolve()) + os.sep
+    found: dict[str, str] = {}
+    for path, place in places.items():
+        if len(path) == 1 and isinstance(path[0], str):
+            real = os.path.realpath(place.file)
+            if real.endswith(_SUFFIXES) and not real.startswith(top):
+                found[path[0]] = real
+    return found
 
 
 def _yaml_files(inventory: FilePath) -> Iterator[FilePath]:
@@ -70,7 +102,12 @@ def _syntax(file: FilePath, error: yaml.YAMLError) -> Problem:
     what = getattr(error, "problem", None) or str(error).splitlines()[0]
     context = getattr(error, "context", None)
     text = f"is not valid YAML: {what}" + (f" ({context})" if context else "")
-    return Problem((), text, remedy="correct the line, or the one above it", place=Place(str(file), mark.line + 1 if mark else None))
+    return Problem(
+        (),
+        text,
+        remedy="correct the line, or the one above it",
+        place=Place(str(file), mark.line + 1 if mark else None),
+    )
 
 
 def _duplicates(node: yaml.Node, file: FilePath, path: Path) -> Iterator[Problem]:
@@ -95,10 +132,12 @@ def _duplicates(node: yaml.Node, file: FilePath, path: Path) -> Iterator[Problem
 
 
 def _places(node: yaml.Node, file: FilePath, path: Path) -> Iterator[tuple[Path, Place]]:
+    """Hosts of hosts.yml are found as ("host", name); an entry with variables of its own wins over a mere mention."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            here: Path = (*path, str(key.value))
-            yield here, Place(str(file), key.start_mark.line + 1)
+            here: Path = ("host", str(key.value)) if path[-1:] == ("hosts",) else (*path, str(key.value))
+            if path[-1:] != ("hosts",) or isinstance(value, yaml.MappingNode):
+                yield here, Place(str(file), key.start_mark.line + 1)
             yield from _places(value, file, here)
     elif isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):

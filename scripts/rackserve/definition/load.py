@@ -1,9 +1,9 @@
-"""Reads an inventory the way ansible-playbook does, without touching a host. For scripts; Ansible uses the action plugin."""
+"""Reads an inventory as ansible-playbook does, without touching a host. For scripts; Ansible has the action plugin."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -14,20 +14,19 @@ REPOSITORY = rackserve.environment.REPOSITORY
 os.environ.setdefault("ANSIBLE_CONFIG", str(REPOSITORY / "ansible.cfg"))
 os.environ.setdefault("ANSIBLE_DUPLICATE_YAML_DICT_KEY", "ignore")
 
-from ansible import constants  # noqa: E402  (after the environment above)
-from ansible.errors import AnsibleError  # noqa: E402
+from ansible.errors import AnsibleError  # noqa: E402  (after the environment above)
 from ansible.inventory.manager import InventoryManager  # noqa: E402
 from ansible.parsing.dataloader import DataLoader  # noqa: E402
-from ansible.parsing.vault import PromptVaultSecret, get_file_vault_secret  # noqa: E402
 from ansible.plugins.loader import init_plugin_loader  # noqa: E402
 from ansible.template import Templar  # noqa: E402
 from ansible.vars.manager import VariableManager  # noqa: E402
 
 from rackserve.definition.collect import collect  # noqa: E402
-from rackserve.definition.files import scan  # noqa: E402
+from rackserve.definition.files import scan, shared  # noqa: E402
 from rackserve.definition.outcome import Outcome, validate  # noqa: E402
 from rackserve.definition.problem import Place, Problem  # noqa: E402
-from rackserve.definition.raw import GROUPS, Raw  # noqa: E402
+from rackserve.definition.raw import Raw  # noqa: E402
+from rackserve.definition.vault import REMEDY, locked, unlock  # noqa: E402
 
 
 class InventoryError(Exception):
@@ -101,7 +100,9 @@ class Inventory:
         return self.outcome.plan
 
 
-def load_inventory(path: FilePath | str, vault_ids: Sequence[str] = (), vault_password_files: Sequence[str] = ()) -> Inventory:
+def load_inventory(
+    path: FilePath | str, vault_ids: Sequence[str] = (), vault_password_files: Sequence[str] = ()
+) -> Inventory:
     """Reads an inventory. Raises InventoryError when a file is missing or broken, or a vault password is not known."""
     path = FilePath(path)
     if not path.exists():
@@ -109,61 +110,61 @@ def load_inventory(path: FilePath | str, vault_ids: Sequence[str] = (), vault_pa
     files = scan(path)
     if broken := [problem for problem in files.problems if not problem.path]:
         raise InventoryError(_relative(broken))
-    init_plugin_loader()
+    _init_plugins()
     loader = DataLoader()
     try:
-        loader.set_vault_secrets(_vault_secrets(loader, vault_ids, vault_password_files))
-        manager = InventoryManager(loader=loader, sources=[str(path.resolve())])
-        view = AnsibleView(loader, manager)
+        unlock(loader, vault_ids, vault_password_files)
+        if closed := locked(loader, files.encrypted):
+            raise InventoryError(_relative(closed))
+        view = AnsibleView(loader, InventoryManager(loader=loader, sources=[str(path.resolve())]))
         raw = collect(view)
     except AnsibleError as error:
-        raise InventoryError(_relative([_ansible_problem(path, error)])) from error
+        raise InventoryError([_ansible_problem(path, error)]) from error
     places = {**files.places, **raw.places}
-    raw = replace(raw, places={key: _short(place) for key, place in places.items()}, problems=(*_relative(files.problems), *_relative(raw.problems)))
+    raw = replace(
+        raw,
+        places={key: _short(place) for key, place in places.items()},
+        problems=(*_relative(files.problems), *_relative(raw.problems)),
+        shared=shared(places, path),
+        source=str(path),
+    )
     groups = {name: tuple(members) for name, members in view.groups().items()}
     return Inventory(path, raw, {host: HostVariables(view, host) for host in view.hosts()}, groups)
 
 
 def _missing(path: FilePath) -> Problem:
     known = sorted(entry.name for entry in (REPOSITORY / "inventory").iterdir() if (entry / "hosts.yml").exists())
-    return Problem((), f"there is no inventory {path}", f"inventory/ has {', '.join(known)}", "correct the path", place=Place(str(path)))
+    return Problem(
+        (),
+        f"there is no inventory {path}",
+        f"inventory/ has {', '.join(known)}",
+        "correct the path",
+        place=Place(str(path)),
+    )
 
 
-def _vault_secrets(loader: DataLoader, vault_ids: Sequence[str], files: Sequence[str]) -> list[tuple[str, Any]]:
-    """The secrets of ansible.cfg and of the command line. Relative files of ansible.cfg are looked up beside it."""
-    base = FilePath(constants.CONFIG_FILE).parent if constants.CONFIG_FILE else FilePath.cwd()
-    wanted = [(base, slug) for slug in constants.DEFAULT_VAULT_IDENTITY_LIST or ()]
-    wanted += [(base, file) for file in [constants.DEFAULT_VAULT_PASSWORD_FILE] if file]
-    wanted += [(FilePath.cwd(), slug) for slug in (*vault_ids, *files)]
-    secrets = []
-    for folder, slug in wanted:
-        name, _, source = slug.rpartition("@")
-        name = name or constants.DEFAULT_VAULT_IDENTITY
-        if source in ("prompt", "prompt_ask_vault_pass"):
-            secret = PromptVaultSecret(prompt_formats=[f"Vault password ({name}): "], vault_id=name)
-        else:
-            secret = get_file_vault_secret(filename=str(folder / FilePath(source).expanduser()), vault_id=name, loader=loader)
-        secret.load()
-        secrets.append((name, secret))
-    return secrets
+@lru_cache(maxsize=1)
+def _init_plugins() -> None:
+    """Once in a process; Ansible warns about a second time."""
+    init_plugin_loader()
 
 
 def _ansible_problem(path: FilePath, error: AnsibleError) -> Problem:
-    """Ansible's own refusal, with what to do where the reason is known."""
-    text = " ".join(str(getattr(error, "message", None) or error).split())
-    cause = error.__cause__
+    """Ansible's own refusal, with the reasons behind it."""
+    texts = []
+    cause: BaseException | None = error
     while cause is not None:
-        text += f": {' '.join(str(getattr(cause, 'message', None) or cause).split())}"
+        texts.append(" ".join(str(getattr(cause, "message", None) or cause).split()).rstrip("."))
         cause = cause.__cause__
-    if "vault" in text.lower():
-        return Problem(
-            (),
-            f"an encrypted file cannot be opened: {text}",
-            "the password with which the file was encrypted",
-            "pass --vault-id NAME@prompt or --vault-password-file FILE; examples that ship with rackserve open with --vault-id lab@inventory/lab/vault-password",
-            place=Place(str(path)),
-        )
-    return Problem((), text, place=Place(str(path)))
+    text = ": ".join(dict.fromkeys(texts)).replace(f"{FilePath.cwd()}/", "")
+    return Problem((), text, remedy=REMEDY if "vault password file" in text.lower() else "", place=Place(str(path)))
+
+
+@lru_cache(maxsize=256)
+def _shown_file(file: str, folder: FilePath) -> str:
+    """Relative to where the operator stands; a link keeps its own name, because that is what they see."""
+    path = FilePath(os.path.abspath(file))
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else file
 
 
 def _relative(problems: Sequence[Problem]) -> list[Problem]:
@@ -171,10 +172,7 @@ def _relative(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _short(place: Place) -> Place:
-    try:
-        return Place(str(FilePath(place.file).resolve().relative_to(FilePath.cwd())), place.line)
-    except ValueError:
-        return place
+    return Place(_shown_file(place.file, FilePath.cwd()), place.line)
 
 
-__all__ = ["GROUPS", "Inventory", "InventoryError", "load_inventory"]
+__all__ = ["Inventory", "InventoryError", "load_inventory"]

@@ -10,6 +10,10 @@ from rackserve.definition.raw import BALANCERS, GPU_NODES, GROUPS, MONITORS
 from rackserve.definition.read import Definition
 
 ANY = "any"
+_AS_DECLARED = (
+    *("slos", "timeouts", "ports", "virtual_address", "tls", "edge", "routes", "canary"),
+    *("scenarios", "retention", "tracing", "prices", "capacity"),
+)
 
 
 def plan(definition: Definition, warnings: Iterable[str] = ()) -> dict[str, Any]:
@@ -17,35 +21,39 @@ def plan(definition: Definition, warnings: Iterable[str] = ()) -> dict[str, Any]
     service = definition.service
     releases = {pool.release: service.releases[pool.release] for pool in service.pools.values()}
     models = {release.model: service.models[release.model] for release in releases.values()}
-    engines = [_engine(definition, name, pool, engine) for name, pool in service.pools.items() for engine in pool.engines]
+    engines = [
+        _engine(definition, name, pool, engine) for name, pool in service.pools.items() for engine in pool.engines
+    ]
     dumped = service.model_dump(mode="json", exclude={"engine_key", "probe_key"})
-    return _whole({
-        "name": service.name,
-        "stage": service.stage,
-        "nodes": {name: _node(definition, name, node) for name, node in definition.nodes.items()},
-        "engines": engines,
-        "models": {
-            name: {**dumped["models"][name], "path_key": f"{name}/{model.revision}"} for name, model in sorted(models.items())
-        },
-        "releases": {
-            name: {**dumped["releases"][name], "model_revision": service.models[release.model].revision}
-            for name, release in sorted(releases.items())
-        },
-        "pools": {name: _pool(definition, dumped["pools"][name], pool) for name, pool in service.pools.items()},
-        "lanes": {name: _lane(dumped["lanes"][name], service.timeouts) for name in service.lanes},
-        "tenants": {
-            name: {**dumped["tenants"][name], "key_hashes": [key.sha256 for key in tenant.keys]} for name, tenant in service.tenants.items()
-        },
-        "slos": dumped["slos"],
-        "timeouts": dumped["timeouts"],
-        "ports": dumped["ports"],
-        "balancers": list(definition.members(BALANCERS)),
-        "monitors": list(definition.members(MONITORS)),
-        "gpu_nodes": list(definition.members(GPU_NODES)),
-        **{key: dumped[key] for key in ("virtual_address", "tls", "edge", "routes", "canary", "scenarios", "retention", "tracing", "prices", "capacity")},
-        "alerts": _alerts(dumped["alerts"]),
-        "warnings": list(warnings),
-    })
+    resolved: dict[str, Any] = _whole(
+        {
+            "name": service.name,
+            "stage": service.stage,
+            "nodes": {name: _node(definition, name, node) for name, node in definition.nodes.items()},
+            "engines": engines,
+            "models": {
+                name: {**dumped["models"][name], "path_key": f"{name}/{model.revision}"}
+                for name, model in sorted(models.items())
+            },
+            "releases": {
+                name: {**dumped["releases"][name], "model_revision": service.models[release.model].revision}
+                for name, release in sorted(releases.items())
+            },
+            "pools": {name: _pool(definition, dumped["pools"][name], pool) for name, pool in service.pools.items()},
+            "lanes": {name: _lane(dumped["lanes"][name], service.timeouts) for name in service.lanes},
+            "tenants": {
+                name: {**dumped["tenants"][name], "key_hashes": [key.sha256 for key in tenant.keys]}
+                for name, tenant in service.tenants.items()
+            },
+            "balancers": list(definition.members(BALANCERS)),
+            "monitors": list(definition.members(MONITORS)),
+            "gpu_nodes": list(definition.members(GPU_NODES)),
+            **{key: dumped[key] for key in _AS_DECLARED},
+            "alerts": _alerts(dumped["alerts"]),
+            "warnings": list(warnings),
+        }
+    )
+    return resolved
 
 
 def _whole(value: Any) -> Any:
@@ -120,7 +128,9 @@ def _node(definition: Definition, name: str, node: Node) -> dict[str, Any]:
         "memory_gib": node.memory_gib,
         "price": node.price,
         "power_watts": node.power_watts,
-        "engines": [engine.name for pool in definition.service.pools.values() for engine in pool.engines if engine.node == name],
+        "engines": [
+            engine.name for pool in definition.service.pools.values() for engine in pool.engines if engine.node == name
+        ],
         "listeners": _listeners(definition, name, node),
     }
 
@@ -133,11 +143,21 @@ def _listeners(definition: Definition, name: str, node: Node) -> list[dict[str, 
     if name in definition.members(BALANCERS):
         listeners += [
             _listener("api", service.ports.api, service.client_networks or (ANY,), "requests of clients"),
-            _listener("stats", service.ports.stats, inner, "statistics and metrics of the balancer, for monitors and the other balancers"),
+            _listener(
+                "stats",
+                service.ports.stats,
+                inner,
+                "statistics and metrics of the balancer, for monitors and the other balancers",
+            ),
         ]
     for pool_name, pool in service.pools.items():
         listeners += [
-            _listener(f"engine {engine.name}", engine.port, inner, f"requests of the balancers to pool {pool_name}; metrics for the monitors")
+            _listener(
+                f"engine {engine.name}",
+                engine.port,
+                inner,
+                f"requests of the balancers to pool {pool_name}; metrics for the monitors",
+            )
             for engine in pool.engines
             if engine.node == name
         ]

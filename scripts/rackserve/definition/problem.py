@@ -8,7 +8,20 @@ Path = tuple[str | int, ...]
 """A key path: ("service_pools", "small", "slots"); host variables start with ("host", <name>)."""
 
 # Keys whose values are secrets, or stand where people paste secrets by mistake. Their values are never shown.
-_SECRET_KEYS = frozenset({"engine_key", "probe_key", "service_engine_key", "service_probe_key", "sha256", "private_key"})
+_SECRET_KEYS = frozenset(
+    {
+        *(
+            "service_engine_key",
+            "service_probe_key",
+            "engine_key",
+            "probe_key",
+            "sha256",
+            "token_variable",
+            "key_variable",
+        ),
+        *("url", "dead_man_url", "api-key", "VLLM_API_KEY", "HF_TOKEN"),
+    }
+)
 _SHOWN_CHARACTERS = 80
 
 
@@ -34,6 +47,8 @@ class Problem:
     value: str | None = None
     severity: Literal["error", "warning"] = "error"
     place: Place | None = None
+    # The key that a misspelt one most likely should be.
+    meant: str | None = None
 
     @property
     def key(self) -> str:
@@ -99,9 +114,15 @@ def shown(path: Path, value: object) -> str | None:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def place_all(problems: Iterable[Problem], places: Mapping[Path, Place]) -> tuple[Problem, ...]:
-    """Gives each problem the place of its key, or of the nearest key above it that has one."""
-    return tuple(p if p.place else replace(p, place=nearest_place(p.path, places)) for p in problems)
+def place_all(problems: Iterable[Problem], places: Mapping[Path, Place], default: Place) -> tuple[Problem, ...]:
+    """Gives each problem the place of its key, or of the nearest key above it that has one. Drops repetitions."""
+    placed = (p if p.place else replace(p, place=nearest_place(p.path, places) or default) for p in problems)
+    return tuple(dict.fromkeys(placed))
+
+
+def count(number: int, noun: str) -> str:
+    """1 slot, 2 slots."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def nearest_place(path: Path, places: Mapping[Path, Place]) -> Place | None:

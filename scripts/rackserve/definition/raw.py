@@ -12,6 +12,12 @@ GROUPS = (BALANCERS, GPU_NODES, MONITORS)
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
+class Unreadable(str):
+    """Stands where a template could not be rendered: that is reported once, and the value is not judged again."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Raw:
     """Values are plain (no tags, no templates left); lists are tuples. Host variables are those that describe nodes."""
@@ -21,13 +27,7 @@ class Raw:
     groups: Mapping[str, tuple[str, ...]]
     places: Mapping[Path, Place] = field(default_factory=lambda: _NOTHING)
     problems: tuple[Problem, ...] = ()
-
-    def at(self, path: Path) -> Any:
-        """The value at a key path, None when there is none."""
-        value: Any = self.hosts.get(str(path[1]), {}) if path[:1] == ("host",) and len(path) > 1 else self.variables
-        for part in path[2:] if path[:1] == ("host",) else path:
-            try:
-                value = value[part]
-            except (KeyError, IndexError, TypeError):
-                return None
-        return value
+    # Variables that stand in a file of another inventory, linked here, with that file.
+    shared: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    # Where problems are that belong to no line: the inventory itself.
+    source: str = "inventory"

@@ -11,7 +11,7 @@ from rackserve.definition.models import Node, Service
 from rackserve.definition.models.node import PREFIX as NODE_PREFIX
 from rackserve.definition.models.service import PREFIX, RENAMED
 from rackserve.definition.problem import Path, Problem
-from rackserve.definition.raw import GROUPS, Raw
+from rackserve.definition.raw import GROUPS, Raw, Unreadable
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,11 @@ class Definition:
 def read(raw: Raw) -> tuple[Definition | None, tuple[Problem, ...]]:
     """The definition as far as it can be read, None when a needed variable is missing or wholly broken."""
     problems = list(_unknown_variables(raw))
-    values = {name.removeprefix(PREFIX): value for name, value in raw.variables.items() if name.removeprefix(PREFIX) in Service.model_fields}
+    values = {
+        name.removeprefix(PREFIX): value
+        for name, value in raw.variables.items()
+        if name.removeprefix(PREFIX) in Service.model_fields
+    }
     declared = {name: frozenset(map(str, value)) for name, value in values.items() if isinstance(value, Mapping)}
     service, found = _read_service(values)
     problems += found
@@ -57,16 +61,18 @@ def _unknown_variables(raw: Raw) -> Iterator[Problem]:
 
 
 def _read_service(values: Mapping[str, Any]) -> tuple[Service | None, list[Problem]]:
-    """Reads everything; entries with problems are dropped and the rest is read again, so that it can be cross-checked."""
+    """Reads everything; entries with problems are dropped and the rest is read again, to be cross-checked."""
     rest: dict[str, Any] = dict(values)
-    problems: dict[tuple[Path, str], Problem] = {}
+    problems: dict[Path, Problem] = {}
     for _ in range(4):
         try:
             return Service.model_validate(rest), list(problems.values())
         except ValidationError as error:
             found = list(_problems(error, values))
-        problems.update({(p.path, p.problem): p for p in found if (p.path, p.problem) not in problems})
-        if not _drop(rest, [_plain(p.path) for p in found]):
+        for problem, known in found:
+            if not known:
+                problems.setdefault(problem.path, problem)
+        if not _drop(rest, [_plain(problem.path) for problem, _ in found]):
             break
     return None, list(problems.values())
 
@@ -79,7 +85,9 @@ def _drop(values: dict[str, Any], paths: list[Path]) -> bool:
     """Removes the broken entries. False when one is a needed variable, so that nothing can be cross-checked."""
     required = {name for name, info in Service.model_fields.items() if info.is_required()}
     # A list keeps its numbering for the messages of the next round, so a broken list goes as a whole.
-    entries = {path[:2] if isinstance(values.get(str(path[0])), Mapping) and len(path) > 1 else path[:1] for path in paths}
+    entries = {
+        path[:2] if isinstance(values.get(str(path[0])), Mapping) and len(path) > 1 else path[:1] for path in paths
+    }
     for entry in entries:
         top = str(entry[0])
         if len(entry) == 2 and top in {"models", "releases", "pools", "lanes", "tenants", "scenarios"}:
@@ -98,14 +106,25 @@ def _drop(values: dict[str, Any], paths: list[Path]) -> bool:
     return all(values.get(name) for name in required)
 
 
-def _problems(error: ValidationError, values: Mapping[str, Any]) -> Iterator[Problem]:
+def _problems(error: ValidationError, values: Mapping[str, Any]) -> Iterator[tuple[Problem, bool]]:
+    """Each with whether it is known already, as a template that could not be rendered."""
+    found = []
     for detail in error.errors(include_url=False, include_input=False):
         path = wording.key_path(detail, (), values)
-        value: Any = values
-        for part in path:
-            value = value[part] if isinstance(value, Mapping) and part in value or isinstance(value, tuple) and isinstance(part, int) else None
-        known = wording.fields_at(Service, path[:-1], values) if detail["type"] == "extra_forbidden" else ()
-        yield wording.problem(detail, (PREFIX + str(path[0]), *path[1:]), value, known)
+        value = str(path[-1]) if detail["loc"][-1] == "[key]" else _at(values, path)
+        full: Path = (PREFIX + str(path[0]), *path[1:])
+        found.append(
+            (wording.problem(detail, full, value, wording.beside(Service, path, values)), isinstance(value, Unreadable))
+        )
+    # A misspelt key is one mistake: the key that it should be is then missing as well.
+    meant = {(*problem.path[:-1], name) for problem, _ in found if (name := problem.meant) is not None}
+    yield from ((problem, known) for problem, known in found if problem.path not in meant)
+
+
+def _at(value: Any, path: Path) -> Any:
+    for part in path:
+        value = wording.item(value, part)
+    return value
 
 
 def _read_nodes(raw: Raw) -> tuple[dict[str, Node], list[Problem]]:
@@ -114,7 +133,11 @@ def _read_nodes(raw: Raw) -> tuple[dict[str, Node], list[Problem]]:
     for name in dict.fromkeys(host for group in GROUPS for host in raw.groups.get(group, ())):
         variables = raw.hosts.get(name, {})
         problems += _unknown_node_variables(name, variables)
-        values = {key.removeprefix(NODE_PREFIX): value for key, value in variables.items() if key.removeprefix(NODE_PREFIX) in Node.model_fields}
+        values = {
+            key.removeprefix(NODE_PREFIX): value
+            for key, value in variables.items()
+            if key.removeprefix(NODE_PREFIX) in Node.model_fields
+        }
         values.pop("ssh_port", None)
         origins = {"address": "node_address" if "address" in values else "ansible_host", "ssh_port": "ansible_port"}
         if "address" not in values and variables.get("ansible_host") is not None:
@@ -130,10 +153,15 @@ def _read_nodes(raw: Raw) -> tuple[dict[str, Node], list[Problem]]:
                 path: Path = ("host", name, origins.get(field, NODE_PREFIX + field))
                 if detail["type"] == "missing":
                     problems.append(
-                        Problem(("host", name), "has no address", "ansible_host, or node_address where ssh takes another way", "add ansible_host to the host in hosts.yml")
+                        Problem(
+                            ("host", name),
+                            "has no address",
+                            "ansible_host, or node_address where ssh takes another way",
+                            "add ansible_host to the host in hosts.yml",
+                        )
                     )
-                else:
-                    problems.append(wording.problem(detail, path, values.get(field), ()))
+                elif not isinstance(values.get(field), Unreadable):
+                    problems.append(wording.problem(detail, path, values.get(field), {field: Node.model_fields[field]}))
     return nodes, problems
 
 
@@ -141,5 +169,12 @@ def _unknown_node_variables(host: str, variables: Mapping[str, Any]) -> Iterator
     """Only likely typing mistakes: other roles may have variables that start with node_ (node_exporter_...)."""
     known = [NODE_PREFIX + name for name in Node.model_fields if name != "ssh_port"]
     for name in variables:
-        if name.startswith(NODE_PREFIX) and name not in known and (near := wording.nearest(name, known)) and not name.startswith("node_exporter_"):
-            yield Problem(("host", host, name), f"unknown variable; did you mean {near!r}?", ", ".join(known), "correct the name")
+        if (
+            name.startswith(NODE_PREFIX)
+            and name not in known
+            and (near := wording.nearest(name, known))
+            and not name.startswith("node_exporter_")
+        ):
+            yield Problem(
+                ("host", host, name), f"unknown variable; did you mean {near!r}?", ", ".join(known), "correct the name"
+            )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from rackserve.definition.checks import engines, memory, nodes, pools, tenants, timeouts
+from rackserve.definition.checks import engines, memory, nodes, pools, routes, stage, tenants, timeouts
 from rackserve.definition.problem import Problem
 from rackserve.definition.read import Definition
 
@@ -24,9 +24,13 @@ CHECKS: tuple[Callable[[Definition], Iterator[Problem]], ...] = (
     tenants.lanes_are_accepted,
     tenants.keys_are_unique,
     tenants.limits_fit,
+    routes.routes_lead_somewhere,
+    routes.scenarios_refer,
     timeouts.order_holds,
     timeouts.lanes_fit,
     timeouts.slos_refer,
     memory.slots_fit,
     memory.contexts_fit,
+    stage.secrets_are_real,
+    stage.probe_key_is_known,
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rackserve.definition import wording
 from rackserve.definition.models.pool import Engine, Pool
-from rackserve.definition.problem import Path, Problem
+from rackserve.definition.problem import Path, Problem, count
 from rackserve.definition.raw import BALANCERS, GPU_NODES
 from rackserve.definition.read import Definition
 
@@ -36,9 +36,13 @@ def placed(definition: Definition) -> Iterator[Placed]:
 def nodes_exist(definition: Definition) -> Iterator[Problem]:
     members = definition.members(GPU_NODES)
     for one in placed(definition):
-        if one.engine.node not in members:
+        if members and one.engine.node not in members:
             yield wording.unknown(
-                (*one.path, "node"), "host in the group gpu_nodes called", one.engine.node, members, "correct the name, or add the host to gpu_nodes in hosts.yml"
+                (*one.path, "node"),
+                "host in the group gpu_nodes called",
+                one.engine.node,
+                members,
+                "correct the name, or add the host to gpu_nodes in hosts.yml",
             )
 
 
@@ -46,7 +50,10 @@ def names_are_unique(definition: Definition) -> Iterator[Problem]:
     seen: dict[str, str] = {}
     for one in placed(definition):
         first = seen.setdefault(one.engine.name, one.pool_name)
-        if seen[one.engine.name] != one.pool_name or [e.name for e in one.pool.engines].index(one.engine.name) != one.path[-1]:
+        if (
+            seen[one.engine.name] != one.pool_name
+            or [e.name for e in one.pool.engines].index(one.engine.name) != one.path[-1]
+        ):
             yield Problem(
                 (*one.path, "name"),
                 f"is also the name of an engine of pool {first}",
@@ -62,7 +69,10 @@ def ports_are_free(definition: Definition) -> Iterator[Problem]:
         taken = {node.ssh_port: "ssh"}
         if node_name in definition.members(BALANCERS):
             ports = definition.service.ports
-            taken |= {ports.api: "service_ports.api of the balancer", ports.stats: "service_ports.stats of the balancer"}
+            taken |= {
+                ports.api: "service_ports.api of the balancer",
+                ports.stats: "service_ports.stats of the balancer",
+            }
         for one in placed(definition):
             if one.engine.node != node_name:
                 continue
@@ -83,7 +93,7 @@ def _free_port(taken: dict[int, str], port: int) -> int:
 
 def devices_exist(definition: Definition) -> Iterator[Problem]:
     for one in placed(definition):
-        node = definition.nodes.get(one.engine.node)
+        node = definition.nodes.get(one.engine.node) if one.engine.node in definition.members(GPU_NODES) else None
         gpus, wanted = one.engine.gpus, one.pool.tensor_parallel
         if one.pool.device == "cpu":
             yield from _cpu_engine(one)
@@ -93,8 +103,8 @@ def devices_exist(definition: Definition) -> Iterator[Problem]:
         if len(gpus) != wanted:
             yield Problem(
                 (*one.path, "gpus"),
-                f"has {len(gpus)} GPUs, but tensor_parallel of pool {one.pool_name} is {wanted}",
-                f"exactly {wanted} GPU numbers",
+                f"has {count(len(gpus), 'GPU')}, but tensor_parallel of pool {one.pool_name} is {wanted}",
+                f"exactly {count(wanted, 'GPU number')}",
                 "list the GPUs of this engine, or change tensor_parallel",
                 str(list(gpus)),
             )
@@ -120,10 +130,20 @@ def devices_exist(definition: Definition) -> Iterator[Problem]:
 
 def _cpu_engine(one: Placed) -> Iterator[Problem]:
     if one.engine.gpus:
-        yield Problem((*one.path, "gpus"), f"pool {one.pool_name} computes on CPUs", "no gpus with device: cpu", "remove gpus, or set device: gpu in the pool", str(list(one.engine.gpus)))
+        yield Problem(
+            (*one.path, "gpus"),
+            f"pool {one.pool_name} computes on CPUs",
+            "no gpus with device: cpu",
+            "remove gpus, or set device: gpu in the pool",
+            str(list(one.engine.gpus)),
+        )
     if one.pool.tensor_parallel != 1:
         yield Problem(
-            ("service_pools", one.pool_name, "tensor_parallel"), "a pool on CPUs is not spread over GPUs", "1 with device: cpu", "remove tensor_parallel", str(one.pool.tensor_parallel)
+            ("service_pools", one.pool_name, "tensor_parallel"),
+            "a pool on CPUs is not spread over GPUs",
+            "1 with device: cpu",
+            "remove tensor_parallel",
+            str(one.pool.tensor_parallel),
         )
 
 

@@ -16,7 +16,12 @@ def contexts_fit(definition: Definition) -> Iterator[Problem]:
     for name, release in definition.service.releases.items():
         model = definition.service.models.get(release.model)
         longest = release.flags.get("max-model-len")
-        if model is not None and isinstance(longest, int) and not isinstance(longest, bool) and longest > model.context_tokens:
+        if (
+            model is not None
+            and isinstance(longest, int)
+            and not isinstance(longest, bool)
+            and longest > model.context_tokens
+        ):
             yield Problem(
                 ("service_releases", name, "flags", "max-model-len"),
                 f"is above context_tokens of model {release.model} ({model.context_tokens})",
@@ -45,11 +50,11 @@ def slots_fit(definition: Definition) -> Iterator[Problem]:
         elif node.gpu_memory_gib is not None:
             have = node.gpu_memory_gib * (one.share or _ALONE) * one.pool.tensor_parallel
             if need > have:
-                yield _warning(one, f"engine {one.engine.name}", need, have, f"its GPUs on {one.engine.node}")
+                yield _warning(one, f"engine {one.engine.name}", need, have, f"its GPUs on {one.engine.node} offer")
     for name, need in cpu_need.items():
         memory = definition.nodes[name].memory_gib
         if memory is not None and need > memory:
-            yield _warning(cpu_last[name], "the engines together", need, memory, f"node {name} (node_memory_gib)")
+            yield _warning(cpu_last[name], "the engines together", need, memory, f"node {name} offers")
 
 
 def _context(release: Release, model: Model) -> int:
@@ -66,7 +71,8 @@ def _need_gib(one: Placed, release: Release, model: Model) -> float | None:
 def _warning(one: Placed, who: str, need: float, have: float, where: str) -> Problem:
     return Problem(
         ("service_pools", one.pool_name, "slots"),
-        f"{who} may need {need:.1f} GiB with every slot at full context, {where} offer {have:.1f} GiB",
+        f"{who} may need {need:.1f} GiB with every slot at full context, {where} {have:.1f} GiB",
+        allowed=f"up to {have:.1f} GiB",
         remedy="lower slots or max-model-len; otherwise the engine preempts requests when contexts are long",
         value=str(one.pool.slots),
         severity="warning",

@@ -8,12 +8,22 @@ from rackserve.definition.read import Definition
 
 
 def groups_are_filled(definition: Definition) -> Iterator[Problem]:
-    """Without balancers nobody is answered, without gpu_nodes nothing is served. Monitors may be missing, with a warning."""
+    """Without balancers nobody is answered, without gpu_nodes nothing is served. Monitors may be missing."""
     for group, sense in ((BALANCERS, "receive the requests"), (GPU_NODES, "run the engines")):
         if not definition.members(group):
-            yield Problem((), f"the group {group} has no hosts", f"at least one host in {group}", f"add the hosts that {sense} to {group} in hosts.yml")
+            yield Problem(
+                (),
+                f"the group {group} has no hosts",
+                f"at least one host in {group}",
+                f"add the hosts that {sense} to {group} in hosts.yml",
+            )
     if not definition.members(MONITORS):
-        yield Problem((), f"the group {MONITORS} has no hosts, so nothing is measured", remedy=f"add a host to {MONITORS} in hosts.yml", severity="warning")
+        yield Problem(
+            (),
+            f"the group {MONITORS} has no hosts, so nothing is measured",
+            remedy=f"add a host to {MONITORS} in hosts.yml",
+            severity="warning",
+        )
 
 
 def addresses_are_unique(definition: Definition) -> Iterator[Problem]:
@@ -41,9 +51,21 @@ def addresses_are_unique(definition: Definition) -> Iterator[Problem]:
 def ports_of_balancers_are_free(definition: Definition) -> Iterator[Problem]:
     ports = definition.service.ports
     if ports.api == ports.stats:
-        yield Problem(("service_ports", "stats"), "is also the API port", "a port of its own", "choose another port", str(ports.stats))
+        yield Problem(
+            ("service_ports", "stats"),
+            "is also the API port",
+            "a port of its own",
+            "choose another port",
+            str(ports.stats),
+        )
     for name in definition.members(BALANCERS):
         node = definition.nodes.get(name)
         for key, port in (("api", ports.api), ("stats", ports.stats)):
             if node is not None and node.ssh_port == port:
-                yield Problem(("service_ports", key), f"is the port of ssh on {name}", "a port of its own", "choose another port", str(port))
+                yield Problem(
+                    ("service_ports", key),
+                    f"is the port of ssh on {name}",
+                    "a port of its own",
+                    "choose another port",
+                    str(port),
+                )

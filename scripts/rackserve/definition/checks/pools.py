@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rackserve.definition import wording
 from rackserve.definition.plan import slots_per_balancer
-from rackserve.definition.problem import Path, Problem
+from rackserve.definition.problem import Path, Problem, count
 from rackserve.definition.raw import BALANCERS
 from rackserve.definition.read import Definition
 
@@ -56,7 +56,9 @@ def references_exist(definition: Definition) -> Iterator[Problem]:
         for number, rule in enumerate(pool.overload):
             path: Path = (*base, "overload", number)
             if rule.pool == name:
-                yield Problem((*path, "pool"), "is the pool itself", "another pool", "name the pool that takes over", f'"{name}"')
+                yield Problem(
+                    (*path, "pool"), "is the pool itself", "another pool", "name the pool that takes over", f'"{name}"'
+                )
             elif rule.pool is not None and rule.pool not in definition.declared["pools"]:
                 yield wording.unknown((*path, "pool"), "pool", rule.pool, definition.declared["pools"])
             for index, lane in enumerate(rule.lanes):
@@ -73,11 +75,17 @@ def slots_reach_every_balancer(definition: Definition) -> Iterator[Problem]:
         per_balancer = slots_per_balancer(pool.slots, balancers)
         path: Path = ("service_pools", name, "slots")
         if per_balancer == 0:
-            yield Problem(path, f"{pool.slots} slots cannot be divided over {balancers} balancers", f"at least {balancers}", "raise slots, or take a balancer out", str(pool.slots))
+            yield Problem(
+                path,
+                f"{count(pool.slots, 'slot')} cannot be divided over {balancers} balancers",
+                f"at least {balancers}",
+                "raise slots, or take a balancer out",
+                str(pool.slots),
+            )
         elif pool.slots % balancers:
             yield Problem(
                 path,
-                f"{pool.slots} slots over {balancers} balancers leave {pool.slots % balancers} unused",
+                f"{count(pool.slots, 'slot')} over {balancers} balancers leave {pool.slots % balancers} unused",
                 f"a multiple of {balancers}",
                 f"set {per_balancer * balancers} or {(per_balancer + 1) * balancers}",
                 str(pool.slots),

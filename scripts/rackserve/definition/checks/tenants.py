@@ -29,7 +29,12 @@ def lanes_are_accepted(definition: Definition) -> Iterator[Problem]:
         return
     for lane in service.lanes:
         if not any(not pool.lanes or lane in pool.lanes for pool in service.pools.values()):
-            yield Problem(("service_lanes", lane), "no pool accepts this lane", "a lane that at least one pool accepts", f"add {lane} to `lanes` of a pool, or remove the lane")
+            yield Problem(
+                ("service_lanes", lane),
+                "no pool accepts this lane",
+                "a lane that at least one pool accepts",
+                f"add {lane} to `lanes` of a pool, or remove the lane",
+            )
     for name, tenant in service.tenants.items():
         for number, pool_name in enumerate(tenant.pools):
             pool = service.pools.get(pool_name)
@@ -37,9 +42,21 @@ def lanes_are_accepted(definition: Definition) -> Iterator[Problem]:
             if pool is None:
                 continue
             if pool.lanes and tenant.lane not in pool.lanes:
-                yield Problem(path, f"pool {pool_name} does not accept lane {tenant.lane}", f"pools that accept {tenant.lane}", f"add {tenant.lane} to `lanes` of the pool, or remove the pool here", f'"{pool_name}"')
+                yield Problem(
+                    path,
+                    f"pool {pool_name} does not accept lane {tenant.lane}",
+                    f"pools that accept {tenant.lane}",
+                    f"add {tenant.lane} to `lanes` of the pool, or remove the pool here",
+                    f'"{pool_name}"',
+                )
             if pool.tenants and name not in pool.tenants:
-                yield Problem(path, f"pool {pool_name} is reserved for {', '.join(pool.tenants)}", "pools open to this tenant", f"add {name} to `tenants` of the pool, or remove the pool here", f'"{pool_name}"')
+                yield Problem(
+                    path,
+                    f"pool {pool_name} is reserved for {', '.join(pool.tenants)}",
+                    "pools open to this tenant",
+                    f"add {name} to `tenants` of the pool, or remove the pool here",
+                    f'"{pool_name}"',
+                )
 
 
 def keys_are_unique(definition: Definition) -> Iterator[Problem]:
@@ -51,13 +68,30 @@ def keys_are_unique(definition: Definition) -> Iterator[Problem]:
             path: Path = ("service_tenants", name, "keys", number)
             owner = f"{name}/{key.id}"
             if key.sha256 in owners:
-                yield Problem((*path, "sha256"), f"the key {owner} has the hash of {owners[key.sha256]}", "each key hash once", "make a new key for one of them", "(hidden)")
+                yield Problem(
+                    (*path, "sha256"),
+                    f"the key {owner} has the hash of {owners[key.sha256]}",
+                    "each key hash once",
+                    "make a new key for one of them",
+                    "(hidden)",
+                )
             owners.setdefault(key.sha256, owner)
             if key.id in ids:
-                yield Problem((*path, "id"), f"stands in the keys of {name} twice", "each id once in a tenant", "choose another id", f'"{key.id}"')
+                yield Problem(
+                    (*path, "id"),
+                    f"stands in the keys of {name} twice",
+                    "each id once in a tenant",
+                    "choose another id",
+                    f'"{key.id}"',
+                )
             ids.add(key.id)
         if not tenant.keys:
-            yield Problem(("service_tenants", name, "keys"), f"{name} has no key, so it can send nothing", remedy="add a key, or remove the tenant", severity="warning")
+            yield Problem(
+                ("service_tenants", name, "keys"),
+                f"{name} has no key, so it can send nothing",
+                remedy="add a key, or remove the tenant",
+                severity="warning",
+            )
 
 
 def limits_fit(definition: Definition) -> Iterator[Problem]:
@@ -72,11 +106,25 @@ def limits_fit(definition: Definition) -> Iterator[Problem]:
             for field in Limits.model_fields:
                 mine, outer = getattr(key.limits, field), getattr(tenant.limits, field)
                 if isinstance(mine, int) and isinstance(outer, int) and mine > outer:
-                    yield Problem((*path, field), f"is above the tenant's own limit of {outer}", f"up to {outer}", "lower it, or raise the tenant's", str(mine))
+                    yield Problem(
+                        (*path, field),
+                        f"is above the tenant's own limit of {outer}",
+                        f"up to {outer}",
+                        "lower it, or raise the tenant's",
+                        str(mine),
+                    )
 
 
 def _one(limits: Limits, path: Path) -> Iterator[Problem]:
-    if limits.max_tokens is not None and limits.default_max_tokens is not None and limits.default_max_tokens > limits.max_tokens:
+    if (
+        limits.max_tokens is not None
+        and limits.default_max_tokens is not None
+        and limits.default_max_tokens > limits.max_tokens
+    ):
         yield Problem(
-            (*path, "default_max_tokens"), f"is above max_tokens ({limits.max_tokens})", f"up to {limits.max_tokens}", "lower it, or raise max_tokens", str(limits.default_max_tokens)
+            (*path, "default_max_tokens"),
+            f"is above max_tokens ({limits.max_tokens})",
+            f"up to {limits.max_tokens}",
+            "lower it, or raise max_tokens",
+            str(limits.default_max_tokens),
         )

@@ -31,10 +31,15 @@ def _matches(pattern: str, allowed: str) -> Callable[[str], str]:
     return check
 
 
-_NAME = "small letters, digits and '-', at most 40, starting and ending with a letter or digit (it becomes a unit or backend name)"
+_NAME = (
+    "small letters, digits and '-', at most 40, starting and ending with a letter or digit "
+    "(it becomes a unit or backend name)"
+)
 Name = Annotated[str, AfterValidator(_matches(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", _NAME))]
 
-_VERSION = "letters, digits, '.', '_', '+' and '-', at most 80, starting with a letter or digit (it becomes a directory name)"
+_VERSION = (
+    "letters, digits, '.', '_', '+' and '-', at most 80, starting with a letter or digit (it becomes a directory name)"
+)
 DirectoryName = Annotated[str, AfterValidator(_matches(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}", _VERSION))]
 
 _SERVED = "letters, digits and . _ : / -, at most 128, starting with a letter or digit (clients send it as `model`)"

