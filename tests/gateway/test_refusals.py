@@ -184,9 +184,11 @@ def test_what_never_becomes_a_request_is_refused_closed_and_logged(balancer: Bal
     before = len(balancer.log_lines())
     status, headers, _ = raw(balancer, sent)
     assert (status, headers["connection"]) == (expected, "close")
-    line = eventually(lambda: balancer.log_lines()[before:], "a log line for the refused connection")[0]
-    assert json.loads(line)["refused"] == "bad_connection"
-    assert json.loads(line)["status"] == expected
+    entry = eventually(
+        lambda: [json.loads(line) for line in balancer.log_lines()[before:] if "bad_connection" in line],
+        "a log line for the refused connection",
+    )[0]
+    assert entry["status"] == expected
     assert not stub.seen()
 
 
