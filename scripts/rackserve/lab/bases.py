@@ -10,8 +10,8 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,16 @@ from rackserve.lab.inherit import Mirrors
 from rackserve.lab.settings import ADMIN_USER
 
 DISTRIBUTIONS = {"debian-12": "bookworm", "debian-13": "trixie"}
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")  # the same path in Debian's own package
 BUILD_DEADLINE_SECONDS = 1500.0
+PROGRESS_SECONDS = 20.0
 BASE_GIB = 1.0  # what one base and its downloaded packages take, with room
 
 # What a freshly installed Debian server with an ssh login and Python has; roles install the rest.
 _PACKAGES = (
-    "acl", "ca-certificates", "curl", "dbus", "debian-archive-keyring", "gnupg", "iproute2", "iputils-ping", "kmod", "less",
-    "netbase", "openssh-server", "procps", "python3", "python3-apt", "rsync", "sudo", "systemd", "systemd-sysv",
+    "acl", "ca-certificates", "curl", "dbus", "debian-archive-keyring", "gnupg", "iproute2", "iputils-ping",
+    "kmod", "less", "netbase", "openssh-server", "procps", "python3", "python3-apt", "rsync", "sudo",
+    "systemd", "systemd-sysv",
 )  # fmt: skip
 
 # Runs inside the base. Reasons are beside the lines.
@@ -69,12 +72,19 @@ class Recipe:
 
     def sources(self) -> str:
         archive = f"{self.suite} {self.suite}-updates"
-        stanza = "Types: deb\nURIs: {}\nSuites: {}\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
-        parts = [stanza.format(self.mirrors.archive, archive), stanza.format(self.mirrors.security, f"{self.suite}-security")]
+        stanza = f"Types: deb\nURIs: {{}}\nSuites: {{}}\nComponents: main\nSigned-By: {KEYRING}\n"
+        parts = [
+            stanza.format(self.mirrors.archive, archive),
+            stanza.format(self.mirrors.security, f"{self.suite}-security"),
+        ]
         return "\n".join(parts)
 
     def apt_conf(self) -> str:
-        proxies = [f'Acquire::{name[:-6].lower()}::Proxy "{url}";\n' for name, url in self.proxies.items() if _is_apt_proxy(name)]
+        proxies = [
+            f'Acquire::{name[:-6].lower()}::Proxy "{url}";\n'
+            for name, url in self.proxies.items()
+            if _is_apt_proxy(name)
+        ]
         return _APT_CONF + "".join(proxies)
 
     @property
@@ -88,7 +98,7 @@ def _is_apt_proxy(name: str) -> bool:
 
 
 def path_of(cache: Path, recipe: Recipe) -> Path:
-    return cache / "bases" / recipe.name
+    return (cache / "bases").resolve() / recipe.name
 
 
 def archives_of(cache: Path, system: str) -> Path:
@@ -102,16 +112,21 @@ def _debootstrap_script(suite: str) -> Path:
         # All recent suites share one script; an older debootstrap lacks only the name.
         script = script.with_name("sid")
     if not script.exists():
-        raise RefusedError("debootstrap has no script for Debian in /usr/share/debootstrap/scripts. Install package debootstrap.")
+        raise RefusedError(
+            "debootstrap has no script for Debian in /usr/share/debootstrap/scripts. Install package debootstrap."
+        )
     return script
 
 
-def check_keyring() -> Path:
-    """debootstrap would only warn without it on some systems and then trust whatever the mirror sends."""
-    keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-    if not keyring.exists():
-        raise RefusedError(f"{keyring} is missing, so Debian's packages cannot be verified. Install debian-archive-keyring.")
-    return keyring
+def check(recipes: Sequence[Recipe]) -> None:
+    """Refuse before anything is made when a base could not be built."""
+    if recipes and not KEYRING.exists():
+        # debootstrap would only warn on some systems, and then trust whatever the mirror sends.
+        raise RefusedError(
+            f"{KEYRING} is missing, so Debian's packages cannot be verified. Install debian-archive-keyring."
+        )
+    for recipe in recipes:
+        _debootstrap_script(recipe.suite)
 
 
 def _logged(arguments: Sequence[str], log: Path, deadline_seconds: float) -> None:
@@ -130,24 +145,30 @@ def _logged(arguments: Sequence[str], log: Path, deadline_seconds: float) -> Non
                 check=False,
             ).returncode
         except subprocess.TimeoutExpired:
-            raise LabError(f"`{arguments[0]}` took longer than {deadline_seconds:g} s; its output is in {log}.") from None
+            raise LabError(
+                f"`{arguments[0]}` took longer than {deadline_seconds:g} s; its output is in {log}."
+            ) from None
     if code:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        raise LabError(f"`{arguments[0]}` failed with code {code}: {' | '.join(lines[-3:])}. All of its output is in {log}.")
+        raise LabError(
+            f"`{arguments[0]}` failed with code {code}: {' | '.join(lines[-3:])}. All of its output is in {log}."
+        )
 
 
 def _build(cache: Path, recipe: Recipe, say: Callable[[str], None]) -> None:
     started = time.monotonic()
     bases = cache / "bases"
-    target, candidate = path_of(cache, recipe), bases / f".building-{recipe.name}"
+    target = path_of(cache, recipe)
+    candidate = target.with_name(f".building-{recipe.name}")
     log = bases / f"{recipe.os}.log"
     log.unlink(missing_ok=True)
     downloads = cache / "debootstrap" / recipe.os
     downloads.mkdir(parents=True, exist_ok=True)
+    script = str(_debootstrap_script(recipe.suite))
     _logged(
         [
-            "debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", f"--keyring={check_keyring()}",
-            f"--cache-dir={downloads}", recipe.suite, str(candidate), recipe.mirrors.archive, str(_debootstrap_script(recipe.suite)),
+            "debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", f"--keyring={KEYRING}",
+            f"--cache-dir={downloads}", recipe.suite, str(candidate), recipe.mirrors.archive, script,
         ],
         log,
         BUILD_DEADLINE_SECONDS,
@@ -168,14 +189,23 @@ def _build(cache: Path, recipe: Recipe, say: Callable[[str], None]) -> None:
     say(f"{recipe.os}: base ready after {time.monotonic() - started:.0f} s ({size} MB, {target})")
 
 
-def remove_unused(cache: Path, recipes: Sequence[Recipe]) -> None:
-    """Remove unfinished builds, and bases of older recipes that no node stands on."""
-    used = disks.lower_layers_in_use()
+def has_unfinished(cache: Path) -> bool:
+    return any((cache / "bases").glob(".building-*"))
+
+
+def remove_unfinished(cache: Path) -> None:
+    """Remove what a killed build left. The caller holds the cache's lock, so no build is under way."""
+    for entry in (cache / "bases").glob(".building-*"):
+        shutil.rmtree(entry)
+
+
+def remove_unused(cache: Path, recipes: Sequence[Recipe], in_use: Collection[str]) -> None:
+    """Remove bases of older recipes for the same distributions, unless a node stands on them."""
+    used = {*in_use, *disks.lower_layers_in_use()}
     kept = {recipe.name for recipe in recipes}
     systems = tuple(f"{recipe.os}-" for recipe in recipes)
     for entry in (cache / "bases").iterdir():
-        old = entry.is_dir() and entry.name.startswith(systems) and entry.name not in kept and str(entry) not in used
-        if old or entry.name.startswith(".building-"):
+        if entry.is_dir() and entry.name.startswith(systems) and entry.name not in kept and str(entry) not in used:
             shutil.rmtree(entry)
 
 
@@ -183,14 +213,27 @@ def missing(cache: Path, recipes: Sequence[Recipe]) -> list[Recipe]:
     return [recipe for recipe in recipes if not path_of(cache, recipe).is_dir()]
 
 
-def ensure(cache: Path, recipes: Sequence[Recipe], say: Callable[[str], None]) -> None:
+def ensure(cache: Path, recipes: Sequence[Recipe], in_use: Collection[str], say: Callable[[str], None]) -> None:
     """Build what is missing, all at the same time. The caller holds the cache's lock."""
     wanted = missing(cache, recipes)
     if not wanted:
         return
     (cache / "bases").mkdir(parents=True, exist_ok=True)
-    remove_unused(cache, recipes)
+    remove_unfinished(cache)
+    remove_unused(cache, recipes, in_use)
     say(f"building {' and '.join(recipe.os for recipe in wanted)} with debootstrap, once: about two minutes")
     with ThreadPoolExecutor(len(wanted)) as pool:
-        for job in [pool.submit(_build, cache, recipe, say) for recipe in wanted]:
-            job.result()
+        jobs = {pool.submit(_build, cache, recipe, say): recipe for recipe in wanted}
+        pending = set(jobs)
+        while pending:
+            pending = wait(pending, timeout=PROGRESS_SECONDS, return_when=FIRST_COMPLETED).not_done
+            for recipe in sorted((jobs[job] for job in pending), key=lambda recipe: recipe.os):
+                say(f"{recipe.os}: {_last_line(cache / 'bases' / f'{recipe.os}.log')}")
+    for job in jobs:
+        job.result()
+
+
+def _last_line(log: Path) -> str:
+    """How far a build is, in its own words."""
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    return next((line[:100] for line in reversed(lines) if line.strip()), "starting")

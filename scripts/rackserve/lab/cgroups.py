@@ -1,7 +1,7 @@
 """One control group per node: the kernel's own list of a node's processes.
 
 Without it every node would share the caller's group, and the systemd of one node would see the units of another.
-It also answers "does this node run?" without a PID file that may lie: the group holds the node's processes and no others.
+It answers "does this node run?" without a PID file that may lie: the group holds the node's processes and no other.
 """
 
 import os
@@ -38,7 +38,9 @@ def node_groups(settings: Settings, node: str) -> list[Path]:
 
 def grouped_nodes(settings: Settings) -> set[str]:
     """Nodes that have a control group, also those that nothing else knows of."""
-    return {entry.name for group in lab_groups(settings) if group.is_dir() for entry in group.iterdir() if entry.is_dir()}
+    return {
+        entry.name for group in lab_groups(settings) if group.is_dir() for entry in group.iterdir() if entry.is_dir()
+    }
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,9 @@ def stop(settings: Settings, node: str, *, grace_seconds: float) -> None:
         if _wait_empty(settings, node, 0.5):
             break
         if time.monotonic() > deadline:
-            raise LabError(f"{node}: processes {sorted(left)} do not die. Look at them with ps; a hung mount is likely.")
+            raise LabError(
+                f"{node}: processes {sorted(left)} do not die. Look at them with ps; a hung mount is likely."
+            )
     remove(node_groups(settings, node))
 
 
@@ -149,7 +153,9 @@ def create(settings: Settings, node: str) -> list[Path]:
     """Make the node's groups; whoever is written to the returned files joins them."""
     groups = node_groups(settings, node)
     if not groups:
-        raise LabError("no control group hierarchy of systemd is mounted below /sys/fs/cgroup: nspawn cannot boot a node.")
+        raise LabError(
+            "no control group hierarchy of systemd is mounted below /sys/fs/cgroup: nspawn cannot boot a node."
+        )
     for group in groups:
         group.mkdir(parents=True, exist_ok=True)
     return [group / "cgroup.procs" for group in groups]

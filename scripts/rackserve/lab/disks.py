@@ -1,9 +1,9 @@
 """A node's disk: an ext4 image of fixed size, and on it the writable layer over the distribution's base.
 
-    nodes/<name>/disk.ext4   sparse image, so a full disk in a node does not fill the host
-    nodes/<name>/layer/      the image, mounted; holds the overlay's upper and work directory
-    nodes/<name>/seed/       hard links to cached package archives, a read-only layer of their own
-    nodes/<name>/root/       what the node sees as /
+nodes/<name>/disk.ext4   sparse image, so a full disk in a node does not fill the host
+nodes/<name>/layer/      the image, mounted; holds the overlay's upper and work directory
+nodes/<name>/seed/       hard links to cached package archives, a read-only layer of their own
+nodes/<name>/root/       what the node sees as /
 """
 
 import os

@@ -29,7 +29,9 @@ NODE_GIB = 0.5  # what a node takes at once; its image grows as it is used
 
 def check_root() -> None:
     if os.geteuid() != 0:
-        raise RefusedError(f"the lab needs root for mounts and bridges, and this runs as user {os.geteuid()}. Use sudo.")
+        raise RefusedError(
+            f"the lab needs root for mounts and bridges, and this runs as user {os.geteuid()}. Use sudo."
+        )
 
 
 def check_programs() -> None:
@@ -38,7 +40,8 @@ def check_programs() -> None:
     missing = [program for program in PROGRAMS if not shutil.which(program, path=search)]
     if missing:
         raise RefusedError(
-            f"this machine lacks {', '.join(missing)}. Run scripts/bootstrap, or `apt-get install {' '.join(sorted(packages))}`."
+            f"this machine lacks {', '.join(missing)}. Run scripts/bootstrap, "
+            f"or `apt-get install {' '.join(sorted(packages))}`."
         )
 
 
@@ -47,8 +50,8 @@ _NETWORK_TRIAL = """\
 set -e
 ip link add trial0 type bridge || { echo bridges; exit 1; }
 ip link add trial1 type veth peer name trial2 || { echo 'veth interfaces'; exit 1; }
-printf 'table inet t { chain c { type nat hook postrouting priority srcnat; oifname "x" masquerade; }; }' | nft -f - || {
-  echo 'NAT in nftables'; exit 1; }
+rules='table inet t { chain c { type nat hook postrouting priority srcnat; oifname "x" masquerade; }; }'
+printf '%s' "$rules" | nft -f - || { echo 'NAT in nftables'; exit 1; }
 """
 
 
@@ -59,7 +62,9 @@ def check_kernel() -> None:
         if system not in Path("/proc/filesystems").read_text().split():
             modprobe = shutil.which("modprobe", path="/usr/sbin:/sbin")
             if not modprobe or run([modprobe, system], accept=range(256)).returncode:
-                raise RefusedError(f"this kernel ({os.uname().release}) has no {system} file system, which the nodes' disks need.")
+                raise RefusedError(
+                    f"this kernel ({os.uname().release}) has no {system} file system, which the nodes' disks need."
+                )
     if not Path("/dev/loop-control").exists():
         raise RefusedError("this machine has no loop devices (/dev/loop-control is missing). Load kernel module loop.")
     try:
@@ -68,7 +73,9 @@ def check_kernel() -> None:
         raise RefusedError(str(error)) from None
     if trial.returncode:
         lacking = (trial.stdout.strip() or trial.stderr.strip()).splitlines()[-1:]
-        raise RefusedError(f"this kernel ({os.uname().release}) lacks {''.join(lacking)}, which the lab's network needs.")
+        raise RefusedError(
+            f"this kernel ({os.uname().release}) lacks {''.join(lacking)}, which the lab's network needs."
+        )
 
 
 def _existing(path: Path) -> Path:
@@ -88,8 +95,8 @@ def check_space(settings: Settings, *, new_bases_gib: float, new_nodes: int) -> 
         free = shutil.disk_usage(_existing(path)).free / 1024**3
         if gib and free < gib:
             raise RefusedError(
-                f"{path} has {free:.1f} GiB free, this needs {gib:.1f} GiB. Free some, or point RACKSERVE_LAB_STATE and "
-                "RACKSERVE_LAB_CACHE to a larger disk."
+                f"{path} has {free:.1f} GiB free, this needs {gib:.1f} GiB. Free some, or point "
+                "RACKSERVE_LAB_STATE and RACKSERVE_LAB_CACHE to a larger disk."
             )
 
 

@@ -39,7 +39,11 @@ def _apt_entries(texts: Iterable[str]) -> Iterable[tuple[str, str]]:
             lines = [line for line in stanza.splitlines() if not line.startswith("#")]
             fields = re.findall(r"^([\w-]+):((?:.*)(?:\n[ \t].*)*)", "\n".join(lines), re.MULTILINE)
             values = {name.lower(): value.split() for name, value in fields}
-            if "deb" in values.get("types", []) and values.get("enabled", ["yes"])[0].lower() not in ("no", "false", "0"):
+            if "deb" in values.get("types", []) and values.get("enabled", ["yes"])[0].lower() not in (
+                "no",
+                "false",
+                "0",
+            ):
                 yield from ((uri, suite) for uri in values.get("uris", []) for suite in values.get("suites", []))
 
 
@@ -65,7 +69,9 @@ def debian_mirrors(texts: Iterable[str], environment: Mapping[str, str] = os.env
 
 def apt_source_texts() -> list[str]:
     files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
-    return [file.read_text(errors="replace") for file in files if file.suffix in (".list", ".sources") and file.is_file()]
+    return [
+        file.read_text(errors="replace") for file in files if file.suffix in (".list", ".sources") and file.is_file()
+    ]
 
 
 def _certificates(text: str) -> dict[str, str]:
@@ -79,22 +85,28 @@ def _certificates(text: str) -> dict[str, str]:
     return found
 
 
-def extra_certificates() -> dict[str, str]:
+def extra_certificates(
+    bundle: Path = Path("/etc/ssl/certs/ca-certificates.crt"),
+    own: Path = Path("/usr/local/share/ca-certificates"),
+    distribution: Path = Path("/usr/share/ca-certificates"),
+) -> dict[str, str]:
     """Digest -> PEM of what this machine trusts beyond its distribution's own list."""
     shipped: dict[str, str] = {}
-    for file in Path("/usr/share/ca-certificates").rglob("*.crt"):
+    for file in distribution.rglob("*.crt"):
         shipped |= _certificates(file.read_text(errors="replace"))
     trusted: dict[str, str] = {}
-    own = Path("/usr/local/share/ca-certificates").rglob("*.crt")
-    for file in [Path("/etc/ssl/certs/ca-certificates.crt"), *own]:
+    for file in [bundle, *own.rglob("*.crt")]:
         if file.is_file():
             trusted |= _certificates(file.read_text(errors="replace"))
     return {digest: trusted[digest] for digest in sorted(trusted) if digest not in shipped}
 
 
-def resolv_conf() -> str:
+_RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+
+
+def resolv_conf(paths: Iterable[Path] = _RESOLV_CONF) -> str:
     """This machine's name servers. A resolver on its loopback cannot be reached from a node, so the one behind it."""
-    for path in (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")):
+    for path in paths:
         if not path.is_file():
             continue
         text = path.read_text()
@@ -148,7 +160,9 @@ def _directories_of(place: str) -> set[Path]:
 def outermost(directories: Iterable[Path]) -> tuple[Path, ...]:
     """Without those that lie inside another of them."""
     unique = set(directories)
-    return tuple(sorted(path for path in unique if not any(path != other and path.is_relative_to(other) for other in unique)))
+    return tuple(
+        sorted(path for path in unique if not any(path != other and path.is_relative_to(other) for other in unique))
+    )
 
 
 def package_indexes(pip_config_list: str) -> PackageIndexes:
@@ -194,7 +208,7 @@ def pip_conf(indexes: PackageIndexes) -> str:
 
 
 def uv_toml(indexes: PackageIndexes) -> str:
-    """The same for uv. Constraints are left out: uv refuses unpinned ones as soon as hashes are required, and our locks have hashes."""
+    """The same for uv. Constraints are left out: uv refuses unpinned ones when hashes are required, as our locks do."""
 
     def array(values: Iterable[str]) -> str:
         return "[" + ", ".join(f'"{value}"' for value in values) + "]"

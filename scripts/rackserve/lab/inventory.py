@@ -50,7 +50,9 @@ def _address(where: str, value: object, settings: Settings) -> str:
     try:
         address = ipaddress.IPv4Address(str(value))
     except ValueError:
-        raise UsageError(f"{where}: ansible_host is {value!r}, a lab node needs an IPv4 address in {settings.network}.") from None
+        raise UsageError(
+            f"{where}: ansible_host is {value!r}, a lab node needs an IPv4 address in {settings.network}."
+        ) from None
     reserved = (settings.network.network_address, settings.gateway, settings.network.broadcast_address)
     if address not in settings.network or address in reserved:
         raise UsageError(
@@ -90,9 +92,9 @@ def node_specs(path: Path, hosts: Mapping[str, Mapping[str, Any]], settings: Set
         )
     owners: dict[str, str] = {}
     for spec in specs:
-        if owner := owners.setdefault(spec.address, spec.name):
-            if owner != spec.name:
-                raise UsageError(f"{path}: hosts {owner} and {spec.name} both have ansible_host {spec.address}.")
+        owner = owners.setdefault(spec.address, spec.name)
+        if owner != spec.name:
+            raise UsageError(f"{path}: hosts {owner} and {spec.name} both have ansible_host {spec.address}.")
     return specs
 
 

@@ -88,7 +88,8 @@ def _bf16(values: npt.NDArray[np.float32]) -> bytes:
     """Little-endian bfloat16: the upper half of a float32, rounded to the nearest, ties to even."""
     bits = values.astype("<f4").view("<u4")
     rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-    return (rounded >> 16).astype("<u2").tobytes()
+    half: npt.NDArray[np.uint16] = (rounded >> 16).astype("<u2")
+    return half.tobytes()
 
 
 def _weights(size: Size, readable: list[bool]) -> bytes:
@@ -177,7 +178,13 @@ def files(name: str) -> dict[str, bytes]:
         "clean_up_tokenization_spaces": False,
         "chat_template": CHAT_TEMPLATE,
     }
-    generation = {"bos_token_id": begin, "eos_token_id": end, "pad_token_id": pad, "do_sample": True, "temperature": 1.0}
+    generation = {
+        "bos_token_id": begin,
+        "eos_token_id": end,
+        "pad_token_id": pad,
+        "do_sample": True,
+        "temperature": 1.0,
+    }
     return {
         "config.json": _json(config),
         "generation_config.json": _json(generation),

@@ -22,6 +22,7 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 FORWARDING_USERS = Path("/run/rackserve-lab.json")
 # Worse than any real route, so it only speaks when the bridge's own route is gone. Two labs in one range differ in it.
 _UNREACHABLE_METRIC = 4278190000
+_MOVE = "Set RACKSERVE_LAB_NETWORK and the inventory's ansible_host to a free one, for example 198.19.0.0/24."
 
 
 def _ip(*arguments: str) -> list[dict[str, Any]]:
@@ -57,30 +58,35 @@ def check_clash(settings: Settings) -> None:
     own = ipaddress.IPv4Interface(f"{settings.gateway}/{settings.network.prefixlen}")
     if _exists(settings.bridge):
         if not Path(f"/sys/class/net/{settings.bridge}/bridge").exists():
-            raise RefusedError(f"interface {settings.bridge} exists and is no bridge. Rename it or set RACKSERVE_LAB_BRIDGE.")
+            raise RefusedError(
+                f"interface {settings.bridge} exists and is no bridge. Rename it or set RACKSERVE_LAB_BRIDGE."
+            )
         foreign = [address for address in _addresses(settings.bridge) if address != own]
         if foreign:
             raise RefusedError(
-                f"bridge {settings.bridge} exists with address {foreign[0]}, the lab's is {own}. "
-                "It belongs to another lab: set RACKSERVE_LAB_BRIDGE to another name, or RACKSERVE_LAB_NETWORK to its network."
+                f"bridge {settings.bridge} exists with address {foreign[0]}, the lab's is {own}. It belongs to "
+                "another lab: set RACKSERVE_LAB_BRIDGE to another name, or RACKSERVE_LAB_NETWORK to its network."
             )
     for entry in _ip("-4", "address", "show"):
         for address in entry.get("addr_info", []):
             other = ipaddress.IPv4Interface(f"{address['local']}/{address['prefixlen']}")
             if entry["ifname"] != settings.bridge and other.network.overlaps(settings.network):
                 raise RefusedError(
-                    f"interface {entry['ifname']} has {other}, which overlaps the lab's network {settings.network}. "
-                    "Set RACKSERVE_LAB_NETWORK and the inventory's ansible_host to a free one, for example 198.19.0.0/24."
+                    f"interface {entry['ifname']} has {other}, which overlaps the lab's network "
+                    f"{settings.network}. {_MOVE}"
                 )
     for route in _ip("-4", "route", "show", "table", "all"):
         target = route.get("dst", "default")
         if target == "default" or route.get("dev") == settings.bridge or route.get("metric") == _metric(settings):
             continue
         other_network = ipaddress.IPv4Network(target, strict=False)
-        if route.get("type", "unicast") == "unicast" and other_network.overlaps(settings.network):
+        # Broader than a /8 is a default route in disguise: it stays what it is for every other address.
+        if other_network.prefixlen < 8 or not other_network.overlaps(settings.network):
+            continue
+        if route.get("type", "unicast") == "unicast":
             raise RefusedError(
-                f"this machine has a route to {other_network} through {route.get('dev', 'a gateway')}, which overlaps the lab's "
-                f"network {settings.network}. Set RACKSERVE_LAB_NETWORK and the inventory's ansible_host to a free one."
+                f"this machine has a route to {other_network} through {route.get('dev', 'a gateway')}, which overlaps "
+                f"the lab's network {settings.network}. {_MOVE}"
             )
 
 
@@ -144,6 +150,13 @@ def _forwarding_users() -> Iterator[_ForwardingUsers]:
         os.close(handle)
 
 
+def _forwarding_bridges() -> list[str]:
+    try:
+        return list(json.loads(FORWARDING_USERS.read_text())["bridges"])
+    except FileNotFoundError:
+        return []
+
+
 def _forward(settings: Settings) -> None:
     with _forwarding_users() as users:
         users.bridges = sorted({*users.bridges, settings.bridge})
@@ -170,7 +183,7 @@ def is_up(settings: Settings) -> bool:
         own in _addresses(settings.bridge)
         and _has_unreachable_route(settings)
         and _has_table(settings, default_interface())
-        and FORWARDING_USERS.exists()
+        and settings.bridge in _forwarding_bridges()
     )
 
 

@@ -137,14 +137,14 @@ def start(settings: Settings, record: NodeRecord, bound: Sequence[Path]) -> None
     name = record.spec.name
     if not Path(record.base).is_dir():
         raise RefusedError(
-            f"{name}: its base image {record.base} is gone, so its disk is of no use. Remove it with `scripts/lab down` "
-            "and start it again."
+            f"{name}: its base image {record.base} is gone, so its disk is of no use. "
+            f"Remove it with `scripts/lab down {name}` and start it again."
         )
     disks.mount(settings, name, Path(record.base))
     (settings.cache / "uv").mkdir(parents=True, exist_ok=True)
     groups = [str(path) for path in cgroups.create(settings, name)]
     # The shell joins the node's control groups before it becomes nspawn; $0 and on are the files, then the command.
-    joining = 'while [ "$1" != -- ]; do echo $$ >"$1"; shift; done; shift; exec "$@"'
+    joining = 'while [ "$1" != -- ]; do echo $$ >"$1" || exit 1; shift; done; shift; exec "$@"'
     command = ["sh", "-c", joining, "sh", *groups, "--", *nspawn_command(settings, name, bound)]
     with (settings.node_directory(name) / "console.log").open("ab") as console:
         # setsid --fork: no terminal, no parent; the node outlives this command and every signal to its group.
@@ -161,7 +161,9 @@ def start(settings: Settings, record: NodeRecord, bound: Sequence[Path]) -> None
 
 def _console_tail(settings: Settings, node: str) -> str:
     console = settings.node_directory(node) / "console.log"
-    lines = [line for line in console.read_text(errors="replace").splitlines() if line.strip()] if console.exists() else []
+    lines = (
+        [line for line in console.read_text(errors="replace").splitlines() if line.strip()] if console.exists() else []
+    )
     return " | ".join(lines[-3:]) or "no output"
 
 
@@ -170,7 +172,9 @@ def wait_for_login(settings: Settings, spec: NodeSpec, deadline_seconds: float =
     started = time.monotonic()
     command = ssh_command(settings, spec.address, "sudo", "-n", "true")
     while True:
-        tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+        tried = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+        )
         waited = time.monotonic() - started
         if tried.returncode == 0:
             return waited
@@ -206,7 +210,19 @@ def inside(leader: int, *command: str) -> list[str]:
     """A command that runs as root in the node whose PID 1 this is; needs no network and no ssh in the node."""
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     terminal = f"TERM={os.environ.get('TERM', 'dumb')}"
-    enter = ["nsenter", "--target", str(leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"]
+    enter = [
+        "nsenter",
+        "--target",
+        str(leader),
+        "--mount",
+        "--uts",
+        "--ipc",
+        "--net",
+        "--pid",
+        "--cgroup",
+        "--root",
+        "--wd",
+    ]
     return [*enter, "--", "env", "-i", path, "LANG=C.UTF-8", "HOME=/root", terminal, *command]
 
 

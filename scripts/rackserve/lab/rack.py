@@ -17,6 +17,7 @@ from rackserve.lab.settings import Settings
 Say = Callable[[str], None]
 T = TypeVar("T")
 R = TypeVar("R")
+BOOTING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,15 @@ def _check_against(records: dict[str, state.NodeRecord], specs: Sequence[NodeSpe
         existing = records.get(spec.name)
         if existing and existing.spec != spec:
             raise RefusedError(
-                f"node {spec.name} exists as {_describe(existing.spec)} (from {existing.inventory}) and the inventory wants "
-                f"{_describe(spec)}. Remove the node first: scripts/lab down {spec.name}."
+                f"node {spec.name} exists as {_describe(existing.spec)} (from {existing.inventory}) and the inventory "
+                f"wants {_describe(spec)}. Remove the node first: scripts/lab down {spec.name}."
             )
         for record in records.values():
             if record.spec.name != spec.name and record.spec.address == spec.address:
                 raise RefusedError(
-                    f"address {spec.address} of {spec.name} is taken by node {record.spec.name} (from {record.inventory}). "
-                    f"Give it another ansible_host, or remove the other: scripts/lab down {record.spec.name}."
+                    f"address {spec.address} of {spec.name} is taken by node {record.spec.name} (from "
+                    f"{record.inventory}). Give it another ansible_host, or remove the other: "
+                    f"scripts/lab down {record.spec.name}."
                 )
 
 
@@ -84,19 +86,21 @@ def _package_indexes() -> inherit.PackageIndexes:
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if listed.returncode:
-        raise LabError(f"`{' '.join(command)}` failed: {listed.stderr.strip().splitlines()[-1:]}. Run scripts/bootstrap.")
+        raise LabError(
+            f"`{' '.join(command)}` failed: {listed.stderr.strip().splitlines()[-1:]}. Run scripts/bootstrap."
+        )
     return inherit.package_indexes(listed.stdout)
 
 
 def up(settings: Settings, specs: Sequence[NodeSpec], inventory: str, say: Say) -> UpPlan:
     """Bring the nodes up. What runs already is left alone; what a killed run left is taken over."""
-    host.check_root()
     plan = plan_up(settings, specs)
     if plan.nothing:
         return plan
     host.check()
     network.check_clash(settings)
     recipes = _recipes(spec.os for spec in plan.create)
+    bases.check(recipes)
     lacking = bases.missing(settings.cache, recipes)
     host.check_space(settings, new_bases_gib=len(lacking) * bases.BASE_GIB, new_nodes=len(plan.create))
     resolv_conf = inherit.resolv_conf()
@@ -106,7 +110,8 @@ def up(settings: Settings, specs: Sequence[NodeSpec], inventory: str, say: Say) 
         network.check_clash(settings)
         if plan.create:
             with state.exclusive(settings.cache, say):
-                bases.ensure(settings.cache, recipes, say)
+                standing = {record.base for record in state.load_records(settings).values()}
+                bases.ensure(settings.cache, recipes, standing, say)
         _bring_up(settings, plan, recipes, inventory, resolv_conf, say)
     return plan
 
@@ -140,7 +145,15 @@ def _bring_up(
     records = state.load_records(settings)
 
     def boot(spec: NodeSpec) -> None:
-        nodes.stop(settings, spec.name, grace_seconds=0)  # leftovers without a supervisor, or a node that does not answer
+        if nodes.is_running(settings, spec.name):
+            # Perhaps the `up` that started it was killed a second ago.
+            try:
+                nodes.wait_for_login(settings, spec, BOOTING_SECONDS)
+            except LabError:
+                say(f"{spec.name}: runs, but nobody can log in. Powering it off and on.")
+            else:
+                return
+        nodes.stop(settings, spec.name, grace_seconds=0)
         nodes.start(settings, records[spec.name], indexes.bound)
         waited = nodes.wait_for_login(settings, spec)
         say(f"{spec.name}: up at {spec.address} after {waited:.1f} s ({spec.os})")
@@ -153,10 +166,24 @@ def all_nodes(settings: Settings) -> set[str]:
     return state.node_directories(settings) | cgroups.grouped_nodes(settings)
 
 
+def plan_down(settings: Settings, names: Sequence[str] | None) -> list[str]:
+    """What `down` would remove, in words."""
+    present = all_nodes(settings)
+    doomed = present if names is None else present & set(names)
+    plan = [f"node {name}" for name in sorted(doomed)]
+    if present == doomed:
+        plan += network.leftovers(settings)
+    if names is None and settings.state.exists():
+        plan.append(str(settings.state))
+    return plan
+
+
 def down(settings: Settings, names: Sequence[str] | None, say: Say) -> list[str]:
     """Remove nodes; None: all of them and every trace of the lab but its caches. Returns what was removed."""
-    host.check_root()
     everything = names is None
+    if bases.has_unfinished(settings.cache):
+        with state.exclusive(settings.cache, say):
+            bases.remove_unfinished(settings.cache)
     if not settings.state.exists() and not cgroups.grouped_nodes(settings) and not network.leftovers(settings):
         return []
     with state.exclusive(settings.state, say):
@@ -197,7 +224,9 @@ def drop_caches(settings: Settings, say: Say) -> bool:
     with state.exclusive(settings.cache, say):
         used = [layer for layer in disks.lower_layers_in_use() if Path(layer).is_relative_to(settings.cache)]
         if used:
-            raise RefusedError(f"the caches in {settings.cache} stay: nodes of a lab stand on {used[0]}. Take that lab down first.")
+            raise RefusedError(
+                f"the caches in {settings.cache} stay: nodes of a lab stand on {used[0]}. Take that lab down first."
+            )
         shutil.rmtree(settings.cache)
     return True
 
@@ -232,7 +261,6 @@ def status(settings: Settings) -> list[dict[str, Any]]:
         return entry
 
     return _in_parallel(one, sorted(all_nodes(settings)))
-
 
 
 def make_models(settings: Settings, say: Say) -> list[str]:

@@ -54,7 +54,9 @@ def load_records(settings: Settings) -> dict[str, NodeRecord]:
         except FileNotFoundError:  # a `down` beside us took it
             continue
         except (ValueError, TypeError, KeyError) as error:
-            raise LabError(f"{path} is damaged ({error}). Remove the lab with `scripts/lab down` and start it again.") from None
+            raise LabError(
+                f"{path} is damaged ({error}). Remove the lab with `scripts/lab down` and start it again."
+            ) from None
     return records
 
 
@@ -110,6 +112,10 @@ def exclusive(directory: Path, say: Callable[[str], None], *, deadline_seconds: 
         yield
     finally:
         os.truncate(handle, 0)
+        # Whoever only asked, or was refused, leaves nothing.
+        if path.exists() and [entry.name for entry in directory.iterdir()] == ["lock"]:
+            path.unlink()
+            directory.rmdir()
         os.close(handle)
 
 
