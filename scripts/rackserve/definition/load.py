@@ -136,7 +136,7 @@ def _missing(path: FilePath) -> Problem:
     known = sorted(entry.name for entry in (REPOSITORY / "inventory").iterdir() if (entry / "hosts.yml").exists())
     return Problem(
         (),
-        f"there is no inventory {path}",
+        "there is no such inventory",
         f"inventory/ has {', '.join(known)}",
         "correct the path",
         place=Place(str(path)),
