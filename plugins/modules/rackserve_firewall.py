@@ -64,6 +64,7 @@ table_changed:
 
 import json  # noqa: E402
 import os  # noqa: E402
+import tempfile  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -133,6 +134,15 @@ def current(path: str) -> str:
         return ""
 
 
+def write(path: str, text: str) -> None:
+    """By rename: boot reads the old file or the new one."""
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".rackserve-")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(temporary, 0o644)
+    os.rename(temporary, path)
+
+
 def mode_is(path: str, mode: int) -> bool:
     try:
         stat = os.stat(path)
@@ -165,10 +175,10 @@ def main() -> None:
         # Asked before nftables is there, so that a bad list is refused before even a package is installed.
         diff = [{"before_header": path, "after_header": path, "before": current(path), "after": ruleset}]
         module.exit_json(changed=module.check_mode, nft_missing=True, file_changed=True, table_changed=True, diff=diff)
-    candidate = os.path.join(module.tmpdir, "candidate.nft")
-    with open(candidate, "w", encoding="utf-8") as file:
-        file.write(ruleset)
-    document, wanted_text = firewall.wanted(candidate)
+    with tempfile.NamedTemporaryFile("w", prefix="rackserve-", suffix=".nft", encoding="utf-8") as candidate:
+        candidate.write(ruleset)
+        candidate.flush()
+        document, wanted_text = firewall.wanted(candidate.name)
     wanted = comparable(document)
 
     before = current(path)
@@ -185,9 +195,7 @@ def main() -> None:
     if not module.check_mode:
         if file_changed:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            module.atomic_move(candidate, path)
-            os.chmod(path, 0o644)
-            os.chown(path, 0, 0)
+            write(path, ruleset)
         if table_changed:
             firewall.load(path)
             if comparable(firewall.live()) != wanted:

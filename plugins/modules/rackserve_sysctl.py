@@ -131,11 +131,11 @@ def main() -> None:
                     msg=f"base_sysctl: the kernel refuses {name} = {value}: {error.strerror}. {path} is unchanged."
                 )
         if before != text:
-            descriptor, temporary = tempfile.mkstemp(dir=module.tmpdir)
+            descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".rackserve-")
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
-            module.atomic_move(temporary, path)
-            os.chmod(path, 0o644)
+            os.chmod(temporary, 0o644)
+            os.rename(temporary, path)
     module.exit_json(changed=bool(diff), skipped_settings=skipped, diff=diff)
 
 

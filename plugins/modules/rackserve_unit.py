@@ -74,11 +74,11 @@ class Unit:
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
     def write(self, content: str) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self.module.tmpdir)
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(self.path), prefix=".rackserve-")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(content)
-        self.module.atomic_move(temporary, self.path)
-        os.chmod(self.path, 0o644)
+        os.chmod(temporary, 0o644)
+        os.rename(temporary, self.path)
 
 
 def main() -> None:
