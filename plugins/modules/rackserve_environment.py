@@ -93,6 +93,14 @@ from ansible.module_utils.rackserve_atomic import (  # noqa: E402
     tree_stamp,
     write_atomic,
 )
+from ansible.module_utils.rackserve_tools import (  # noqa: E402
+    CannotInstall,
+    install,
+    installed,
+    last_lines,
+    package_environment,
+    tool_path,
+)
 
 MARK = "rackserve-environment.json"
 
@@ -118,10 +126,6 @@ def run(command: list[str], environment: dict[str, str], user: str | None = None
     )
 
 
-def last_lines(result: subprocess.CompletedProcess[str], count: int = 12) -> str:
-    return "\n".join((result.stderr.strip() or result.stdout.strip()).splitlines()[-count:])
-
-
 class Builder:
     def __init__(self, module: AnsibleModule) -> None:
         p = module.params
@@ -133,55 +137,17 @@ class Builder:
         self.lock_files: dict[str, str] = p["lock_files"]
         self.variants: list[str] = p["variants"]
         self.changes: list[str] = []
-        # uv keeps what it downloads where the node's own configuration says; nothing of the operator's shell leaks in.
-        self.environment = {"PATH": os.environ["PATH"], "HOME": "/root", "LC_ALL": "C.UTF-8"}
-        for name in ("SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):
-            if name in os.environ:
-                self.environment[name] = os.environ[name]
-        if p["index_url"]:
-            self.environment |= {"UV_DEFAULT_INDEX": p["index_url"], "PIP_INDEX_URL": p["index_url"]}
-        if p["find_links"]:
-            self.environment |= {
-                "UV_FIND_LINKS": ",".join(p["find_links"]),
-                "PIP_FIND_LINKS": " ".join(p["find_links"]),
-            }
+        # uv keeps what it downloads where the node's own configuration says.
+        self.environment = package_environment(p["index_url"], p["find_links"])
 
     def uv(self) -> str:
-        """uv in its own directory, named by its lock. pip, which comes with Python, installs it by hash."""
-        target = self.root / "tools" / f"uv-{digest_of(self.uv_lock)[:8]}"
-        binary = target / "bin" / "uv"
-        if binary.exists() and (target / MARK).exists():
-            return str(binary)
-        self.changes.append(f"install uv into {target}")
-        if self.check:
-            return str(binary)
-        remove_tree(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = target.parent / f".{target.name}.txt"
-        write_atomic(lock, self.uv_lock, 0o644)
-        for command in (
-            [self.python, "-m", "venv", str(target)],
-            [
-                str(target / "bin" / "pip"),
-                "install",
-                "--quiet",
-                "--no-deps",
-                "--require-hashes",
-                "--only-binary",
-                ":all:",
-                "-r",
-                str(lock),
-            ],
-        ):
-            result = run(command, self.environment)
-            if result.returncode:
-                raise CannotBuild(
-                    f"uv could not be installed: `{' '.join(command)}` says: {last_lines(result)}. "
-                    "Check that the node reaches its package index (pip config list), or set vllm_index_url"
-                )
-        lock.unlink()
-        write_atomic(target / MARK, canonical({"lock": digest_of(self.uv_lock)}), 0o644)
-        return str(binary)
+        """uv in its own directory, named by its lock."""
+        target = tool_path(self.root / "tools", "uv", self.uv_lock)
+        if not installed(target):
+            self.changes.append(f"install uv into {target}")
+            if not self.check:
+                install(self.root / "tools", "uv", self.uv_lock, self.python, self.environment)
+        return str(target / "bin" / "uv")
 
     def python_tag(self) -> str:
         result = run(
@@ -363,7 +329,7 @@ def main() -> None:
     try:
         for wanted in module.params["releases"].values():
             environments[wanted["lock"]] = environments.get(wanted["lock"]) or builder.ensure(wanted)
-    except CannotBuild as error:
+    except (CannotBuild, CannotInstall) as error:
         module.fail_json(msg=str(error), changed=bool(builder.changes), environments=environments)
     diff = {"before": "", "after": "".join(f"{line}\n" for line in builder.changes)}
     # The locks' text would come back a second time with the arguments.
