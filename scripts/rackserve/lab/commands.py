@@ -20,14 +20,17 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 
 
-def tied(arguments: Sequence[str]) -> list[str]:
-    """The same command, killed by the kernel with everything it started when this process dies.
+# The kernel kills the command when the thread that waits for it dies: after kill -9 of `up` nothing mounts or writes.
+MORTAL = ("setpriv", "--pdeathsig", "KILL", "--")
 
-    A killed ``up`` must not leave a debootstrap behind that goes on writing. The process namespace takes its children
-    with it, the mount namespace keeps their mounts to themselves.
+
+def tied(arguments: Sequence[str]) -> list[str]:
+    """The same command, killed with everything it started when this process dies, and its mounts kept to itself.
+
+    A killed ``up`` must not leave a debootstrap behind that goes on writing.
     """
     namespace = ["unshare", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child=SIGKILL", "--"]
-    return ["setpriv", "--pdeathsig", "KILL", "--", *namespace, *arguments]
+    return [*MORTAL, *namespace, *arguments]
 
 
 def run(
@@ -45,7 +48,7 @@ def run(
     shown = " ".join(command)
     try:
         done = subprocess.run(
-            command,
+            [*MORTAL, *command],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
@@ -56,7 +59,7 @@ def run(
             check=False,
         )
     except FileNotFoundError:
-        raise LabError(f"`{shown}` cannot run: {command[0]} is not installed. Run scripts/bootstrap.") from None
+        raise LabError(f"`{shown}` cannot run: {MORTAL[0]} is not installed. Run scripts/bootstrap.") from None
     except subprocess.TimeoutExpired:
         raise LabError(f"`{shown}` took longer than {deadline_seconds:g} s.") from None
     if done.returncode not in accept:

@@ -132,6 +132,22 @@ def nspawn_command(settings: Settings, node: str, bound: Sequence[Path]) -> list
     ]  # fmt: skip
 
 
+# Joins the node's control groups, runs nspawn in them, and runs it again when the node rebooted: with --keep-unit
+# nspawn leaves that to its caller and says so with code 133. The files of the groups come first, the command after "--".
+_KEEPER = """
+files=
+while [ "$1" != -- ]; do files="$files $1"; shift; done
+shift
+for file in $files; do
+  mkdir -p "${file%/*}/keeper" && echo $$ >"${file%/*}/keeper/cgroup.procs" || exit 1
+done
+while :; do
+  (for file in $files; do sh -c 'echo $PPID' >"$file" || exit 1; done; exec "$@")
+  [ $? = 133 ] || exit
+done
+"""
+
+
 def start(settings: Settings, record: NodeRecord, bound: Sequence[Path]) -> None:
     """Boot the node; returns at once."""
     name = record.spec.name
@@ -142,10 +158,8 @@ def start(settings: Settings, record: NodeRecord, bound: Sequence[Path]) -> None
         )
     disks.mount(settings, name, Path(record.base))
     (settings.cache / "uv").mkdir(parents=True, exist_ok=True)
-    groups = [str(path) for path in cgroups.create(settings, name)]
-    # The shell joins the node's control groups before it becomes nspawn; $0 and on are the files, then the command.
-    joining = 'while [ "$1" != -- ]; do echo $$ >"$1" || exit 1; shift; done; shift; exec "$@"'
-    command = ["sh", "-c", joining, "sh", *groups, "--", *nspawn_command(settings, name, bound)]
+    files = [str(path) for path in cgroups.create(settings, name)]
+    command = ["sh", "-c", _KEEPER, "sh", *files, "--", *nspawn_command(settings, name, bound)]
     with (settings.node_directory(name) / "console.log").open("ab") as console:
         # setsid --fork: no terminal, no parent; the node outlives this command and every signal to its group.
         subprocess.run(
@@ -243,6 +257,15 @@ def _forget_nspawn(settings: Settings, node: str) -> None:
     propagate = run_directory / "propagate" / settings.machine(node)
     if propagate.is_dir():
         propagate.rmdir()
+
+
+def forget_nspawn_directories() -> None:
+    """Remove the directories in /run that nspawn made, where they are empty. For when the last node is gone."""
+    for name in ("nspawn/locks", "nspawn/propagate", "nspawn", ""):
+        try:
+            (Path("/run/systemd") / name).rmdir()
+        except OSError:  # absent, or used by somebody
+            continue
 
 
 def stop(settings: Settings, node: str, *, grace_seconds: float = STOP_GRACE_SECONDS) -> None:

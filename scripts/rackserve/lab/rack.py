@@ -201,6 +201,7 @@ def down(settings: Settings, names: Sequence[str] | None, say: Say) -> list[str]
             removed += network.leftovers(settings)
             network.down(settings)
             cgroups.remove_lab(settings)
+            nodes.forget_nspawn_directories()
         elif (settings.state / "ssh").is_dir():
             state.write_known_hosts(settings)
         if everything:
@@ -222,7 +223,8 @@ def drop_caches(settings: Settings, say: Say) -> bool:
     if not settings.cache.exists():
         return False
     with state.exclusive(settings.cache, say):
-        used = [layer for layer in disks.lower_layers_in_use() if Path(layer).is_relative_to(settings.cache)]
+        own = (settings.cache / "bases").resolve()
+        used = [layer for layer in disks.lower_layers_in_use() if Path(layer).is_relative_to(own)]
         if used:
             raise RefusedError(
                 f"the caches in {settings.cache} stay: nodes of a lab stand on {used[0]}. Take that lab down first."
