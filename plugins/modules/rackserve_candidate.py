@@ -275,14 +275,17 @@ class Candidate:
             self.refuse(
                 f"After systemctl {verb} {self.service}, {self.module.params['verify_url']} does not answer with the "
                 f"configuration {self.digest} within {self.module.params['verify_seconds']} s (running: "
-                f"{self.running_digest() or 'no answer'}). {said}\nLast lines of its journal:\n{self.journal()}"
+                f"{self.running_digest() or 'no answer'}). {said}\nIt said last:\n{self.journal()}"
             )
         return {"reload": "reloaded", "start": "started"}[verb]
 
     def journal(self) -> str:
+        """What HAProxy and systemd said last; alerts alone where there are some."""
         command = ["journalctl", "--no-pager", "--lines=40", "--output=cat", "--unit", self.service]
         _, out, _ = self.module.run_command(command)
-        return "\n".join(line for line in out.splitlines() if not line.startswith("{"))[-3000:]
+        lines = [line for line in out.splitlines() if not line.startswith("{")]
+        alerts = [line for line in lines if line.startswith("[ALERT]") and " has no server available" not in line]
+        return "\n".join(alerts or lines[-15:])
 
     def prune(self, previous: str | None) -> None:
         live = Path(os.path.realpath(self.current)).name

@@ -8,11 +8,14 @@ What a request shall meet travels in its body under "stub", so that tests do not
   silent_after   send nothing more after so many tokens, but stay connected
   hang_up        close the connection without an answer
   nonsense       answer with bytes that are not HTTP
+
+By hand, standard library only: python3 stub.py ADDRESS NAME=PORT ...
 """
 
 import asyncio
 import contextlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -250,3 +253,13 @@ def completion(seen: Seen, tokens: int) -> dict[str, Any]:
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": usage_of(tokens),
     }
+
+
+def main() -> None:
+    address, *engines = sys.argv[1:]
+    Stub(address, {name: int(port) for name, _, port in (engine.partition("=") for engine in engines)}).open()
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

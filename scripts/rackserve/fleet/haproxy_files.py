@@ -73,7 +73,7 @@ def render(variables: Mapping[str, Any], node: str, templates: Path = TEMPLATES)
         autoescape=False,
     )
     context = {
-        **{name: value for name, value in variables.items() if name.startswith("haproxy_")},
+        **{name: _plain(value) for name, value in variables.items() if name.startswith("haproxy_")},
         "haproxy_node": node,
         "haproxy_tracks": list(TRACKS),
         "haproxy_digest": _DIGEST_TOKEN,
@@ -90,6 +90,15 @@ def render(variables: Mapping[str, Any], node: str, templates: Path = TEMPLATES)
         digest,
         tuple(CandidateFile(file.path, file.text.replace(_DIGEST_TOKEN, digest), file.secret) for file in files),
     )
+
+
+def _plain(value: Any) -> Any:
+    """Ansible's own containers print under their own names in messages."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _one(environment: jinja2.Environment, name: str, context: Mapping[str, Any]) -> str:
