@@ -133,7 +133,7 @@ def nspawn_command(settings: Settings, node: str, bound: Sequence[Path]) -> list
 
 
 # Joins the node's control groups, runs nspawn in them, and runs it again when the node rebooted: with --keep-unit
-# nspawn leaves that to its caller and says so with code 133. The files of the groups come first, the command after "--".
+# nspawn leaves that to its caller, with code 133. The files of the groups come first, the command after "--".
 _KEEPER = """
 files=
 while [ "$1" != -- ]; do files="$files $1"; shift; done
