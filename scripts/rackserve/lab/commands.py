@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rackserve.lab.errors import LabError
 
@@ -66,3 +67,8 @@ def run(
         said = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
         raise LabError(f"`{shown}` failed with code {done.returncode}: {said}")
     return done
+
+
+def become(command: Sequence[str]) -> NoReturn:
+    """Replace this process, so that signals, terminal and exit code are the command's own."""
+    os.execvp(command[0], command)

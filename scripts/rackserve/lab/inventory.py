@@ -107,3 +107,11 @@ def known(name: str, names: Iterable[str]) -> str:
     hint = f" Did you mean {near[0]}?" if near else ""
     there = f"The lab's nodes are {', '.join(names)}." if names else "The lab has no nodes. Run scripts/lab up."
     raise RefusedError(f"no lab node {name!r}.{hint} {there}")
+
+
+def chosen(names: Iterable[str], path: Path | None, present: Iterable[str], settings: Settings) -> list[str] | None:
+    """The nodes that a command is about: those named and those of an inventory. None: neither was given, so all."""
+    wanted = [known(name, present) for name in names]
+    if path:
+        wanted += [spec.name for spec in node_specs(path, read_inventory(path), settings)]
+    return wanted if wanted or path else None
