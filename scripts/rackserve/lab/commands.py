@@ -71,4 +71,4 @@ def run(
 
 def become(command: Sequence[str]) -> NoReturn:
     """Replace this process, so that signals, terminal and exit code are the command's own."""
-    os.execvp(command[0], command)
+    os.execvp(command[0], list(command))
