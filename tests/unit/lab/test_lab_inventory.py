@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from rackserve.lab.errors import LabError, RefusedError, UsageError
-from rackserve.lab.inventory import NodeSpec, known, node_specs, read_inventory
+from rackserve.lab.inventory import NodeSpec, known, node_specs, read_inventory, remember
 from rackserve.lab.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -78,6 +78,38 @@ def test_what_cannot_be_made_is_refused_with_place_and_value(
         _specs(tmp_path, settings, text)
     assert str(tmp_path / "hosts.yml") in str(refused.value)
     assert expected in str(refused.value)
+
+
+def test_a_remembered_inventory_is_read_again_as_soon_as_a_file_of_it_changes(tmp_path: Path) -> None:
+    cache, inventory = tmp_path / "cache", tmp_path / "inventory"
+    (inventory / "group_vars").mkdir(parents=True)
+    hosts = inventory / "hosts.yml"
+    hosts.write_text(_one())
+    first = read_inventory(inventory, cache)
+    assert not cache.exists(), "reading alone writes nothing"
+    remember(inventory, first, cache)
+    (kept,) = (cache / "inventories").iterdir()
+    kept.write_text(kept.read_text().replace("debian-12", "debian-13"))
+    assert read_inventory(inventory, cache)["n1"]["lab_os"] == "debian-13", "what was remembered is what is read"
+
+    hosts.write_text(_one(disk="2"))
+    assert read_inventory(inventory, cache) == {
+        "n1": {"ansible_host": "198.18.0.31", "lab_os": "debian-12", "lab_disk_gib": 2}
+    }
+    (inventory / "more.yml").write_text(_one(name="n2", address="198.18.0.32"))
+    assert set(read_inventory(inventory, cache)) == {"n1", "n2"}
+
+
+def test_an_inventory_made_by_a_program_is_asked_each_time(tmp_path: Path) -> None:
+    script = tmp_path / "hosts.sh"
+    script.write_text(
+        '#!/bin/sh\necho \'{"all": {"hosts": ["n1"]}, "_meta": {"hostvars": {"n1": {"lab_os": "debian-12"}}}}\'\n'
+    )
+    script.chmod(0o755)
+    hosts = read_inventory(script, tmp_path / "cache")
+    assert hosts == {"n1": {"lab_os": "debian-12"}}
+    remember(script, hosts, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_missing_inventory_is_named_with_the_way_to_give_one(tmp_path: Path) -> None:
