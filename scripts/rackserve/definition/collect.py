@@ -119,9 +119,7 @@ def _template_problem(path: Path, value: Any, error: BaseException) -> Problem:
         remedy = "define the variable: secrets in group_vars/all/vault.yml (ansible-vault edit), see docs/definition.md"
     else:
         remedy = "correct the template"
-    return Problem(
-        path, f"its template cannot be rendered: {text}", remedy=remedy, value=shown(path, value), place=_place(value)
-    )
+    return Problem(path, f"cannot be rendered: {text}", remedy=remedy, value=shown(path, value), place=_place(value))
 
 
 def plain(value: Any, path: Path, places: dict[Path, Place]) -> Any:

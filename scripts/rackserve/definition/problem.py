@@ -1,5 +1,6 @@
 """What is wrong with a definition, as a value: where, which key, what stands there, what is allowed, what to do."""
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -59,7 +60,7 @@ class Problem:
         where = f"{self.place}: " if self.place else ""
         head = f"{where}{self.key}: {self.problem}" if self.path else f"{where}{self.problem}"
         rest = [("value", self.value), ("allowed", self.allowed), ("do", self.remedy)]
-        return [head, *[f"  {name}: {text}" for name, text in rest if text]]
+        return [head, *[line for name, text in rest if text for line in _wrapped(f"{name}: {text}")]]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -75,6 +76,13 @@ class Problem:
             "allowed": self.allowed,
             "remedy": self.remedy,
         }
+
+
+def _wrapped(text: str) -> list[str]:
+    """Long lists of allowed names over several lines; nothing else is that long."""
+    return textwrap.wrap(
+        text, 140, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def key_text(path: Path) -> str:

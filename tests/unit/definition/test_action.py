@@ -118,7 +118,7 @@ def test_a_problem_outside_the_limit_stops_too(
         (
             "{{ vault_engine_key }}",
             "{{ vault_nothing }}",
-            "service_engine_key: its template cannot be rendered: 'vault_nothing' is undefined",
+            "service_engine_key: cannot be rendered: 'vault_nothing' is undefined",
         ),
         (
             "service_name: unit",

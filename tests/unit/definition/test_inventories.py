@@ -117,7 +117,7 @@ def test_no_secret_of_the_lab_is_in_its_plan() -> None:
     host = inventory.hosts["lb1"]
     text = json.dumps(inventory.plan)
     secrets = [str(host[key]) for key in host if key.startswith("vault_")]
-    assert len(secrets) == 2
+    assert len(secrets) >= 2
     assert [secret for secret in secrets if secret in text] == []
 
 

@@ -12,7 +12,7 @@ PACKAGE = SCRIPTS / "rackserve/definition"
 # These talk to Ansible or to files; everything else has to be pure.
 EFFECTS = {f"rackserve.definition.{name}" for name in ("load", "files", "vault", "collect")}
 LIBRARIES = {"collections.abc", "collections", "dataclasses", "difflib", "hashlib", "ipaddress", "itertools", "re"}
-LIBRARIES |= {"types", "typing", "pydantic", "pydantic.fields", "pydantic_core"}
+LIBRARIES |= {"textwrap", "types", "typing", "pydantic", "pydantic.fields", "pydantic_core"}
 FILES = {
     ".".join(path.relative_to(SCRIPTS).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))

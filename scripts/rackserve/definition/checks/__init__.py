@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from rackserve.definition.checks import engines, memory, nodes, pools, routes, stage, tenants, timeouts
+from rackserve.definition.checks import effect, engines, memory, nodes, pools, routes, stage, tenants, timeouts
 from rackserve.definition.problem import Problem
 from rackserve.definition.read import Definition
 
@@ -33,4 +33,6 @@ CHECKS: tuple[Callable[[Definition], Iterator[Problem]], ...] = (
     memory.contexts_fit,
     stage.secrets_are_real,
     stage.probe_key_is_known,
+    effect.tls_is_not_ignored,
+    effect.protections_are_in_effect,
 )

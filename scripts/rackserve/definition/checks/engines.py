@@ -162,7 +162,7 @@ def shares_fit(definition: Definition) -> Iterator[Problem]:
         for one in missing:
             yield Problem(
                 (*one.path, "gpus"),
-                f"GPU {gpu} of {node} is used by {names}, but {one.engine.name} declares no memory share",
+                f"shares GPU {gpu} of {node} ({names}) without a memory share",
                 "memory_share of every engine on a shared GPU, together at most 1.0",
                 "add memory_share to the engine or its pool, or give it a GPU of its own",
                 str(list(one.engine.gpus)),
@@ -171,7 +171,7 @@ def shares_fit(definition: Definition) -> Iterator[Problem]:
             last = sharing[-1]
             yield Problem(
                 (*last.path, "memory_share"),
-                f"the engines on GPU {gpu} of {node} ({names}) take {total:.2f} of its memory together",
+                f"the shares of {names} on GPU {gpu} of {node} are {total:.2f}",
                 "together at most 1.0",
                 "lower the shares, or move an engine",
                 f"{last.share:g}",

@@ -50,7 +50,7 @@ def slots_fit(definition: Definition) -> Iterator[Problem]:
         elif node.gpu_memory_gib is not None:
             have = node.gpu_memory_gib * (one.share or _ALONE) * one.pool.tensor_parallel
             if need > have:
-                yield _warning(one, f"engine {one.engine.name}", need, have, f"its GPUs on {one.engine.node} offer")
+                yield _warning(one, f"engine {one.engine.name}", need, have, f"GPUs of {one.engine.node} offer")
     for name, need in cpu_need.items():
         memory = definition.nodes[name].memory_gib
         if memory is not None and need > memory:
@@ -71,7 +71,7 @@ def _need_gib(one: Placed, release: Release, model: Model) -> float | None:
 def _warning(one: Placed, who: str, need: float, have: float, where: str) -> Problem:
     return Problem(
         ("service_pools", one.pool_name, "slots"),
-        f"{who} may need {need:.1f} GiB with every slot at full context, {where} {have:.1f} GiB",
+        f"{who} may need {need:.1f} GiB with all slots full, {where} {have:.1f} GiB",
         allowed=f"up to {have:.1f} GiB",
         remedy="lower slots or max-model-len; otherwise the engine preempts requests when contexts are long",
         value=str(one.pool.slots),

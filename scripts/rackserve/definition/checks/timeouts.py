@@ -71,8 +71,7 @@ def lanes_fit(definition: Definition) -> Iterator[Problem]:
         ):
             yield Problem(
                 (*path, "queue_timeout_seconds"),
-                f"is not between connect_seconds ({timeouts.connect_seconds:g} s) "
-                f"and the lane's longest answer ({generation:g} s)",
+                f"is not between connect ({timeouts.connect_seconds:g} s) and the lane's generation ({generation:g} s)",
                 _ORDER,
                 "change one of them",
                 f"{lane.queue_timeout_seconds:g}",

@@ -1,0 +1,74 @@
+"""What the schema knows but this version does not act on: said aloud, because operators rely on limits they have set.
+
+The schema is complete from the start, so that names never change; the entries here go as the behaviour comes.
+"""
+
+from collections.abc import Iterator
+
+from rackserve.definition.models.tenant import Key, Lane, Limits, Tenant
+from rackserve.definition.problem import Path, Problem, key_text
+from rackserve.definition.read import Definition
+
+
+def tls_is_not_ignored(definition: Definition) -> Iterator[Problem]:
+    """The one setting that must not be passed over: its owner believes that keys and prompts travel encrypted."""
+    if definition.service.tls is not None:
+        yield Problem(
+            ("service_tls",),
+            "this version does not read it, and would serve without TLS",
+            "no service_tls",
+            "put certificate, chain and key (PEM) into a vault variable and haproxy_tls_pem in platform.yml",
+        )
+
+
+def protections_are_in_effect(definition: Definition) -> Iterator[Problem]:
+    """One warning with every key that is set but not acted on."""
+    found = [key_text(path) for path in _idle(definition)]
+    if found:
+        shown = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+        yield Problem(
+            (),
+            f"checked, but not acted on by this version: {shown}",
+            remedy="do not rely on it; see docs/definition.md, part 'What is in effect'",
+            severity="warning",
+        )
+
+
+def _idle(definition: Definition) -> Iterator[Path]:
+    service = definition.service
+    for name in ("virtual_address", "routes", "tracing"):
+        if getattr(service, name):
+            yield (f"service_{name}",)
+    if service.alerts.receivers or service.alerts.dead_man_url:
+        yield ("service_alerts",)
+    for name, pool in service.pools.items():
+        yield from (("service_pools", name, key) for key in ("overload", "breaker") if key in pool.model_fields_set)
+    for name, lane in service.lanes.items():
+        yield from (("service_lanes", name, key) for key in _idle_of_lane(lane))
+    for name, tenant in service.tenants.items():
+        yield from (("service_tenants", name, key) for key in _idle_of_tenant(tenant))
+        for number, one in enumerate(tenant.keys):
+            yield from (("service_tenants", name, "keys", number, key) for key in _idle_of_key(one))
+
+
+def _idle_of_lane(lane: Lane) -> Iterator[str]:
+    """Not the time limits: there the pool's own apply, so a request is bounded anyway."""
+    if lane.limits != Limits():
+        yield "limits"
+    yield from (
+        key
+        for key in ("slots_percent", "slots_percent_by_hour", "queue_percent", "ageing_seconds")
+        if key in lane.model_fields_set
+    )
+
+
+def _idle_of_tenant(tenant: Tenant) -> Iterator[str]:
+    if tenant.limits != Limits():
+        yield "limits"
+    yield from (key for key in ("reserved_slots_percent", "budget") if key in tenant.model_fields_set)
+
+
+def _idle_of_key(key: Key) -> Iterator[str]:
+    if key.limits != Limits():
+        yield "limits"
+    yield from (name for name in ("lane", "expires") if getattr(key, name) is not None)
