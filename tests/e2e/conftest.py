@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from rackserve.definition.load import load_inventory
 
@@ -70,6 +71,12 @@ def node(name: str, *command: str, check: bool = True) -> str:
     )
     assert not check or done.returncode == 0, f"{name}: {command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def answers(url: str, key: str, pool: str) -> bool:
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=60)
+    done = client.chat.completions.create(model=pool, messages=[{"role": "user", "content": "Hi"}], max_tokens=2)
+    return bool(done.usage and done.usage.completion_tokens)
 
 
 @pytest.fixture(scope="session")

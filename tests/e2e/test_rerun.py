@@ -6,8 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-import openai
-from conftest import NODES, REPOSITORY, Service, node, playbook
+from conftest import NODES, REPOSITORY, Service, answers, node, playbook
 
 
 def test_a_second_run_changes_nothing() -> None:
@@ -86,9 +85,3 @@ def test_a_run_killed_at_any_point_is_finished_by_the_next_one(service: Service)
         for name, paths in SPOIL.items():
             node(name, "test", "-s", *paths[:1])
     assert playbook().changed() == [], f"seed {seed}: something was left to do"
-
-
-def answers(url: str, key: str, pool: str) -> bool:
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=60)
-    done = client.chat.completions.create(model=pool, messages=[{"role": "user", "content": "Hi"}], max_tokens=2)
-    return bool(done.usage and done.usage.completion_tokens)
