@@ -29,6 +29,9 @@ FOREIGN = (
     "/syslog.service",
 )
 
+# A manifest holds the times of its files, which are new after a repair; the files themselves are compared.
+WITH_TIMES = ".manifest.json"
+
 
 def tree(name: str) -> dict[str, str]:
     """Path -> SHA-256 and mode of every managed file of a node; a link counts with its target."""

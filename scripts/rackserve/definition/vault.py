@@ -13,7 +13,7 @@ from rackserve.definition.problem import Place, Problem
 
 REMEDY = (
     "pass --vault-id NAME@prompt or --vault-password-file FILE; "
-    "the examples that ship with rackserve open with --vault-id lab@inventory/lab/vault-password"
+    "the examples that ship with rackserve open with --vault-id lab@inventory/lab/.vault-password"
 )
 _PROMPTS = ("prompt", "prompt_ask_vault_pass")
 

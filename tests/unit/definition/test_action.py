@@ -48,7 +48,7 @@ def play(
         "ANSIBLE_FORCE_COLOR": "0",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_HOME": str(tmp_path / "home"),
-        "ANSIBLE_VAULT_IDENTITY_LIST": f"lab@{REPOSITORY}/inventory/lab/vault-password",
+        "ANSIBLE_VAULT_IDENTITY_LIST": f"lab@{REPOSITORY}/inventory/lab/.vault-password",
     }
     # The interpreter is named, because a developer's machine may have shims that discovery trips over.
     command += ["-e", f"touched={touched}", "-e", f"ansible_python_interpreter={sys.executable}"]
