@@ -16,6 +16,7 @@ import httpx
 import yaml
 from rackserve.fleet.haproxy_files import Candidate, render
 
+from gateway.asking import CONTEXT
 from gateway.plan import ENGINE_KEY, NODE
 
 T = TypeVar("T")
@@ -136,7 +137,7 @@ class Balancer:
     def wait_for(self, digest: str) -> None:
         def running() -> bool:
             try:
-                answer = httpx.get(f"{self.private_url}/healthz", timeout=2)
+                answer = httpx.get(f"{self.private_url}/healthz", timeout=2, verify=CONTEXT)
             except httpx.TransportError:
                 return False
             return bool(answer.headers.get("x-rackserve-configuration") == digest)
@@ -145,12 +146,16 @@ class Balancer:
 
     def statistics(self) -> dict[tuple[str, str], dict[str, str]]:
         """Rows of the statistics page by (backend or frontend, server or FRONTEND/BACKEND)."""
-        text = httpx.get(f"{self.private_url}/stats;csv", timeout=5).text
+        text = httpx.get(f"{self.private_url}/stats;csv", timeout=5, verify=CONTEXT).text
         rows = csv.DictReader(io.StringIO(text.removeprefix("# ")))
         return {(row["pxname"], row["svname"]): row for row in rows}
 
     def state(self, engine: str) -> str:
         return self.statistics()["engines", engine]["status"]
+
+    def out(self, pool: str) -> bool:
+        """The pool has no engine left, in the backend that its requests go to."""
+        return self.statistics()[f"pool-{pool}-stable", "BACKEND"]["status"] == "DOWN"
 
     def all_up(self) -> bool:
         return all(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from gateway.asking import CONTEXT
 from gateway.balancer import Balancer, Node, candidate, eventually
 from gateway.plan import KEYS, plan
 from gateway.stub import Stub
@@ -62,5 +63,5 @@ def balancer(running: Balancer, engines: Stub) -> Balancer:
 def client(balancer: Balancer) -> Iterator[httpx.Client]:
     """A client with the key of the tenant demo."""
     headers = {"authorization": f"Bearer {KEYS['demo']}"}
-    with httpx.Client(base_url=balancer.url, headers=headers, timeout=15) as client:
+    with httpx.Client(base_url=balancer.url, headers=headers, timeout=15, verify=CONTEXT) as client:
         yield client

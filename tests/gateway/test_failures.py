@@ -48,7 +48,7 @@ def test_when_every_engine_is_out_the_answer_is_503_without_a_try(
 ) -> None:
     for name in ("duo-1", "duo-2"):
         stub.engines[name].healthy = False
-    eventually(lambda: {balancer.state(name) for name in ("duo-1", "duo-2")} == {"DOWN"}, "both engines down")
+    eventually(lambda: balancer.out("duo"), "both engines out")
     answer = client.post(CHAT, json=chat())
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     error = {"message": "No engine of the pool duo is in service. Try again in 5 s.", "type": "server_error"}

@@ -62,7 +62,7 @@ def test_no_engine_is_an_internal_server_error_that_says_when_to_return(
     official: openai.OpenAI, balancer: Balancer, stub: Stub
 ) -> None:
     stub.engines["narrow-1"].healthy = False
-    eventually(lambda: balancer.state("narrow-1") == "DOWN", "narrow-1 out of service")
+    eventually(lambda: balancer.out("narrow"), "narrow-1 out of service")
     with pytest.raises(openai.InternalServerError) as caught:
         ask(official, "narrow")
     assert (caught.value.status_code, caught.value.code) == (503, "no_engine")

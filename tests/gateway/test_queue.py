@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.asking import CHAT, chat, error_of
+from gateway.asking import CHAT, CONTEXT, chat, error_of
 from gateway.balancer import Balancer, eventually
 from gateway.plan import KEYS
 from gateway.stub import Stub
@@ -24,7 +24,8 @@ class Crowd:
 
     def ask(self, body: dict[str, Any], tenant: str = "demo", timeout: float = 15) -> Future[httpx.Response]:
         headers = {"authorization": f"Bearer {KEYS[tenant]}"}
-        return self._threads.submit(httpx.post, f"{self._url}{CHAT}", json=body, headers=headers, timeout=timeout)
+        url = f"{self._url}{CHAT}"
+        return self._threads.submit(httpx.post, url, json=body, headers=headers, timeout=timeout, verify=CONTEXT)
 
     def close(self) -> None:
         self._threads.shutdown()

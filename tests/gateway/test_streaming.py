@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from gateway.asking import CHAT, Stream, chat, error_of, stream
+from gateway.asking import CHAT, CONTEXT, Stream, chat, error_of, stream
 from gateway.balancer import Balancer, candidate, eventually
 from gateway.conftest import FIRST_PORT
 from gateway.plan import KEYS, plan
@@ -62,7 +62,7 @@ def many(balancer: Balancer) -> Callable[[int, float, int], list[Stream]]:
         headers = {"authorization": f"Bearer {KEYS['demo']}"}
 
         def one() -> None:
-            with httpx.Client(base_url=balancer.url, headers=headers, timeout=30) as client:
+            with httpx.Client(base_url=balancer.url, headers=headers, timeout=30, verify=CONTEXT) as client:
                 results.append(stream(client, chat("many", stream=True, gap=gap, tokens=tokens)))
 
         threads = [threading.Thread(target=one) for _ in range(count)]
@@ -79,7 +79,7 @@ def test_a_reload_loses_none_of_fifty_streams(
     balancer: Balancer, stub: Stub, stub_address: str, many: Callable[[int, float, int], list[Stream]]
 ) -> None:
     results: list[Stream] = []
-    load = threading.Thread(target=lambda: results.extend(many(50, 0.1, 50)))
+    load = threading.Thread(target=lambda: results.extend(many(50, 0.1, 70)))
     load.start()
     try:
         eventually(
@@ -95,5 +95,5 @@ def test_a_reload_loses_none_of_fifty_streams(
         load.join(timeout=60)
         balancer.reload(candidate(plan(stub_address, FIRST_PORT)))
     assert len(results) == 50
-    broken = [seen for seen in results if not seen.complete or len(seen.tokens) != 50]
+    broken = [seen for seen in results if not seen.complete or len(seen.tokens) != 70]
     assert not broken
