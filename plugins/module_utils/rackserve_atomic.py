@@ -93,7 +93,10 @@ def switch_link(path: Path, target: str) -> None:
 
 
 def tree_stamp(root: Path) -> str:
-    """A digest over names, sizes and times below a directory: cheap, and it changes when a file does. Bytecode is left out."""
+    """A digest over names, sizes and times below a directory: cheap, and it changes when a file does.
+
+    Bytecode is left out.
+    """
     found = hashlib.sha256()
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
@@ -105,7 +108,10 @@ def tree_stamp(root: Path) -> str:
 
 
 def model_stamp(path: Path) -> str:
-    """Which files an engine loads. The launcher (roles/vllm/files/engine.py) notes the same at each start: change both."""
+    """Which files an engine loads.
+
+    The launcher (roles/vllm/files/engine.py) notes the same at each start: change both.
+    """
     found = hashlib.sha256()
     for file in sorted(path.rglob("*")):
         if file.is_file():

@@ -44,8 +44,10 @@ def placement(engine: dict[str, Any], system: Path = Path("/")) -> list[str]:
     wanted = engine["gpus"] or []
     if missing := [gpu for gpu in wanted if gpu >= len(gpus)]:
         raise UnitProblem(
-            f"engine {engine['name']} wants GPU {', '.join(map(str, missing))}, but the driver of this node shows {len(gpus)} "
-            f"({', '.join(address for address, _, _ in gpus) or 'none'}). Check nvidia-smi, or change `gpus` of the engine"
+            f"engine {engine['name']} wants GPU {', '.join(map(str, missing))}, but the driver of this node shows "
+            f"{len(gpus)} "
+            f"({', '.join(address for address, _, _ in gpus) or 'none'}). Check nvidia-smi, or change `gpus` of "
+            "the engine"
         )
     lines = ["DevicePolicy=closed"]
     lines += [f"DeviceAllow={device} rw" for device in SHARED_DEVICES]

@@ -1,4 +1,7 @@
-"""A model's directory and its manifest: what is there, what is wrong with it, and how it becomes complete in one step."""
+"""A model's directory and its manifest.
+
+What is there, what is wrong with it, and how it becomes complete in one step.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.rackserve_atomic import canonical, digest_of, digest_of_file, read_json, remove_tree, write_atomic
+from ansible.module_utils.rackserve_atomic import (
+    canonical,
+    digest_of,
+    digest_of_file,
+    read_json,
+    remove_tree,
+    write_atomic,
+)
 
 # Where hub clients keep their own bookkeeping inside a download.
 BOOKKEEPING = ".cache"
@@ -70,7 +80,8 @@ def describe(folder: Path) -> dict[str, dict[str, Any]]:
 
 def content_digest(manifest: dict[str, Any]) -> str:
     """The same for the same content on every node, whatever the times of the files."""
-    return digest_of({name: entry["sha256"] for name, entry in manifest["files"].items()})
+    digest: str = digest_of({name: entry["sha256"] for name, entry in manifest["files"].items()})
+    return digest
 
 
 def read_manifest(place: Place) -> dict[str, Any] | None:
@@ -142,7 +153,10 @@ def refused(described: dict[str, Any]) -> str | None:
 
 
 def seal(place: Place, source: dict[str, Any]) -> dict[str, Any]:
-    """Turns a finished download into the revision: manifest first, then one rename. Killed in between, it is done again."""
+    """Turns a finished download into the revision: manifest first, then one rename.
+
+    Killed in between, it is done again.
+    """
     remove_tree(place.partial / BOOKKEEPING)
     settle(place.partial)
     files = describe(place.partial)
@@ -158,9 +172,14 @@ def seal(place: Place, source: dict[str, Any]) -> dict[str, Any]:
     manifest["digest"] = content_digest(manifest)
     known = read_manifest(place)
     if known and known["digest"] != manifest["digest"]:
-        names = sorted(name for name in {**files, **known["files"]} if files.get(name, {}).get("sha256") != known["files"].get(name, {}).get("sha256"))
+        names = sorted(
+            name
+            for name in {**files, **known["files"]}
+            if files.get(name, {}).get("sha256") != known["files"].get(name, {}).get("sha256")
+        )
         raise ValueError(
-            f"{', '.join(names)} differs from {place.manifest}, and a revision never changes: give the new content a revision of its own, or remove "
+            f"{', '.join(names)} differs from {place.manifest}, and a revision never changes: give the new content "
+            "a revision of its own, or remove "
             "that manifest if it is wrong"
         )
     write_atomic(place.manifest, canonical(manifest), 0o644)
@@ -170,7 +189,10 @@ def seal(place: Place, source: dict[str, Any]) -> dict[str, Any]:
 
 
 def seal_repair(place: Place, names: list[str]) -> list[str]:
-    """After files were fetched again: those that still differ from the manifest. The others get their recorded time back."""
+    """After files were fetched again: those that still differ from the manifest.
+
+    The others get their recorded time back.
+    """
     manifest = read_manifest(place) or {"files": {}}
     still = []
     settle(place.final)

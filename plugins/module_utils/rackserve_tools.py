@@ -1,4 +1,4 @@
-"""Small Python tools on a node, each in a directory of its own, installed by hash with the pip that comes with Python."""
+"""Small Python tools on a node, each in its own directory, installed by hash with the pip that comes with Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class CannotInstall(Exception):
 
 
 def package_environment(index_url: str = "", find_links: list[str] | None = None) -> dict[str, str]:
-    """What pip and uv see: the node's own configuration, the ways out of the network, and what the role says; no operator's shell."""
+    """What pip and uv see: the node's configuration, the way out of the network, what the role says."""
     found = {"PATH": os.environ["PATH"], "HOME": "/root", "LC_ALL": "C.UTF-8"}
     passed = ("SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     found |= {name: os.environ[name] for name in passed if name in os.environ}

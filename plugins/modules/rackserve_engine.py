@@ -1,5 +1,8 @@
 #!/usr/bin/python
-"""Engines as systemd units: settings, the pointer to the release, and a start that counts only when a token came back."""
+"""Engines as systemd units.
+
+Settings, the pointer to the release, and a start that counts only when a token came back.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ DOCUMENTATION = r"""
 module: rackserve_engine
 short_description: Run engines on the releases that the definition names
 description:
-  - Writes the units, settings and key of this node's engines, switches each engine's pointer to its release in one step, and
-    starts or restarts what runs with something else than what is wanted, one engine after the other.
-  - What an engine was started with is read from the engine itself, so a run that was killed between the switch and the restart is
-    finished by the next one. An engine that runs with all that is wanted is left alone.
-  - An engine that answered before and does not start on the new release is put back on the old one; the task fails with the
-    cause from the engine's own log and says which release answers.
+  - Writes the units, settings and key of this node's engines, switches each engine's pointer to its release in one
+    step, and starts or restarts what runs with something else than what is wanted, one engine after the other.
+  - What an engine was started with is read from the engine itself, so a run that was killed between the switch and the
+    restart is finished by the next one. An engine that runs with all that is wanted is left alone.
+  - An engine that answered before and does not start on the new release is put back on the old one; the task fails
+    with the cause from the engine's own log and says which release answers.
 options:
   root:
     description: The bundle's directory on the node.
@@ -56,7 +59,8 @@ options:
     type: dict
     required: true
   restart:
-    description: Whether engines that answer are restarted when they run with something else. If not, they are returned as C(pending).
+    description: Whether engines that answer are restarted when they run with something else. If not, they are returned
+      as C(pending).
     type: bool
     default: true
   remove:
@@ -153,7 +157,7 @@ class Engines:
         return self.root / "engines" / name
 
     def settings_of(self, engine: dict[str, Any]) -> str:
-        return canonical(
+        text: str = canonical(
             {
                 "engine": engine["name"],
                 "port": engine["port"],
@@ -164,6 +168,7 @@ class Engines:
                 "start_timeout_seconds": self.p["start_timeout_seconds"],
             }
         )
+        return text
 
     def drop_in_of(self, engine: dict[str, Any]) -> tuple[str, str]:
         """The engine's part of the unit, and the digest over all that only a restart brings into effect."""

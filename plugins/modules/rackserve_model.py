@@ -7,9 +7,12 @@ DOCUMENTATION = r"""
 module: rackserve_model
 short_description: Check, repair and seal the models of a node
 description:
-  - Compares each model's directory with its manifest. Models that stand on the node are copied, the rest is returned in C(needs).
-  - A copy is made under another name and renamed when every file was hashed, so an interrupted one is never taken for a model.
-  - Files that differ from the manifest are named and fetched again, and only these. A revision is never given other content.
+  - Compares each model's directory with its manifest. Models that stand on the node are copied, the rest is returned
+    in C(needs).
+  - A copy is made under another name and renamed when every file was hashed, so an interrupted one is never taken for
+    a model.
+  - Files that differ from the manifest are named and fetched again, and only these. A revision is never given other
+    content.
 options:
   root:
     description: Directory of the models; a revision stands in C(<root>/<model>/<revision>).
@@ -43,7 +46,8 @@ options:
     type: dict
     default: {}
   hub:
-    description: C(python) to make tools with, C(lock) of huggingface_hub and C(script), the text of the download script.
+    description: C(python) to make tools with, C(lock) of huggingface_hub and C(script), the text of the download
+      script.
     type: dict
     default: {}
   tokens:
@@ -65,7 +69,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 needs:
-  description: What has to come from outside. Per model C(kind), C(state), C(files) to fetch (empty means all), C(into) and C(message).
+  description: What has to come from outside. Per model C(kind), C(state), C(files) to fetch (empty means all), C(into)
+    and C(message).
   returned: always
   type: dict
 complete:
@@ -120,7 +125,9 @@ class Store:
 
     def say(self, name: str, finding: Finding) -> str:
         place = self.place(name)
-        what = {"missing": "not there", "unproven": "there, but without a manifest that proves its files"}.get(finding.state, "damaged")
+        what = {"missing": "not there", "unproven": "there, but without a manifest that proves its files"}.get(
+            finding.state, "damaged"
+        )
         files = [*finding.bad, *(f"{extra} (nobody put it there)" for extra in finding.extra)]
         files += [f"{touched} (other time)" for touched in finding.touched]
         text = f"model {name} revision {place.revision}: {what}{': ' + ', '.join(files) if files else ''}"
@@ -161,15 +168,28 @@ class Store:
     def copy_on_node(self, name: str) -> None:
         need, source = self.needs[name], Path(self.source(name)["path"])
         if not (source / "config.json").is_file():
-            raise Unusable(f"model {name}: {source} has no config.json on this node. Put the model there, or correct the path of its source")
+            raise Unusable(
+                f"model {name}: {source} has no config.json on this node. Put the model there, or correct the path "
+                "of its source"
+            )
         files = need["files"] or sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
         for file in files:
             if not (source / file).is_file():
-                raise Unusable(f"model {name}: {need['message']}; {source / file} is missing too, so it cannot be repaired from there")
+                raise Unusable(
+                    f"model {name}: {need['message']}; {source / file} is missing too, so it cannot be repaired "
+                    "from there"
+                )
             target = Path(need["into"]) / file
             target.parent.mkdir(parents=True, exist_ok=True)
             beside = target.parent / f".{target.name}.copy"
-            command = ["cp", "--reflink=auto", "--dereference", "--preserve=timestamps", str(source / file), str(beside)]
+            command = [
+                "cp",
+                "--reflink=auto",
+                "--dereference",
+                "--preserve=timestamps",
+                str(source / file),
+                str(beside),
+            ]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
                 raise Unusable(f"model {name}: {result.stderr.strip()}")
@@ -181,20 +201,26 @@ class Store:
         if need["files"]:
             if still := seal_repair(place, need["files"]):
                 raise Unusable(
-                    f"model {name} revision {place.revision}: {', '.join(still)} still differs from the manifest after it was fetched again, so "
-                    "the source has other content now. A revision never changes: give the new content a revision of its own. If the source is "
+                    f"model {name} revision {place.revision}: {', '.join(still)} still differs from the manifest "
+                    "after it was fetched again, so "
+                    "the source has other content now. A revision never changes: give the new content a revision "
+                    "of its own. If the source is "
                     f"right and the manifest is not, remove {place.final} and {place.manifest}"
                 )
         else:
             try:
                 seal(place, {key: value for key, value in self.source(name).items() if key != "token_variable"})
             except ValueError as error:
-                raise Unusable(f"model {name} revision {place.revision}: what was fetched into {place.partial} cannot be taken: {error}") from error
+                raise Unusable(
+                    f"model {name} revision {place.revision}: what was fetched into {place.partial} cannot be "
+                    f"taken: {error}"
+                ) from error
         digest = (read_manifest(place) or {})["digest"]
         wanted = self.p["expected"].get(name)
         if wanted and wanted != digest:
             raise Unusable(
-                f"model {name} revision {place.revision}: the copy differs from the node that it was copied from. Remove {place.final} and run again"
+                f"model {name} revision {place.revision}: the copy differs from the node that it was copied from. "
+                f"Remove {place.final} and run again"
             )
         self.complete[name] = digest
         self.needs.pop(name, None)
@@ -220,7 +246,12 @@ class Store:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+            env={
+                **os.environ,
+                "HF_HOME": str(home),
+                "HF_HUB_DISABLE_TELEMETRY": "1",
+                "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            },
         )
         remove_tree(home)
         if result.returncode:

@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: rackserve_model_prune
 short_description: Remove revisions of models that nothing uses any more
 description:
-  - A revision stays when it is listed, when its path is written in one of the files that O(references) finds, or when it is among
-    the newest O(keep) others of its model.
+  - A revision stays when it is listed, when its path is written in one of the files that O(references) finds, or when
+    it is among the newest O(keep) others of its model.
 options:
   root:
     description: Directory of the models.
@@ -19,7 +19,8 @@ options:
     type: dict
     required: true
   references:
-    description: Globs of files that name the directories in use. Without any, nothing can be proved unused and nothing is removed.
+    description: Globs of files that name the directories in use. Without any, nothing can be proved unused and nothing
+      is removed.
     type: list
     elements: str
     default: []
@@ -63,7 +64,9 @@ def unused(root: Path, models: dict[str, Any], references: list[str], keep: int)
     found = []
     for model in sorted(path for path in root.glob("[!.]*") if path.is_dir()):
         wanted = models.get(model.name, {}).get("revision")
-        others = [path for path in model.glob("[!.]*") if path.is_dir() and path.name != wanted and f'"{path}"' not in named]
+        others = [
+            path for path in model.glob("[!.]*") if path.is_dir() and path.name != wanted and f'"{path}"' not in named
+        ]
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         found += [Place(root, model.name, path.name) for path in others[keep:]]
     return found

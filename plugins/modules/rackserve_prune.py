@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: rackserve_prune
 short_description: Remove releases and environments that nothing uses any more
 description:
-  - A release stays when it is listed, when an engine points to it or runs with it, or when it is one of the last releases that an
-    engine answered with. An environment stays when a release that stays names it.
+  - A release stays when it is listed, when an engine points to it or runs with it, or when it is one of the last
+    releases that an engine answered with. An environment stays when a release that stays names it.
 options:
   root:
     description: The bundle's directory on the node.
@@ -65,9 +65,7 @@ def unused(root: Path, listed: list[str], keep: int) -> list[Path]:
     releases = [path for path in sorted((root / "releases").glob("[!.]*")) if path.is_dir()]
     gone = [path for path in releases if path.name not in used]
     needed = {(read_json(path / "release.json") or {}).get("environment_path") for path in releases if path not in gone}
-    environments = (
-        [path for path in sorted((root / "environments").iterdir())] if (root / "environments").is_dir() else []
-    )
+    environments = sorted((root / "environments").iterdir()) if (root / "environments").is_dir() else []
     # Names with a dot in front are what a killed run left half built or half removed.
     return gone + [path for path in environments if str(path) not in needed]
 

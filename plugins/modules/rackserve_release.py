@@ -1,5 +1,8 @@
 #!/usr/bin/python
-"""Releases on a node: environment, model, flags. Written once, after the installed version's own parser took the flags."""
+"""Releases on a node: environment, model, flags.
+
+Written once, after the installed version's own parser took the flags.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ DOCUMENTATION = r"""
 module: rackserve_release
 short_description: Place immutable releases of an engine's software, model and flags
 description:
-  - Writes C(<root>/releases/<release>/release.json). A release that stands is never edited; a definition that differs is refused.
-  - Before a release is written, and before an engine gets other flags, all flags are shown to the parser of the version in the
-    release's environment, as the engines' user. What it took is remembered by digest, so a rerun does not ask again.
+  - Writes C(<root>/releases/<release>/release.json). A release that stands is never edited; a definition that differs
+    is refused.
+  - Before a release is written, and before an engine gets other flags, all flags are shown to the parser of the
+    version in the release's environment, as the engines' user. What it took is remembered by digest, so a rerun does
+    not ask again.
 options:
   root:
     description: The bundle's directory on the node.
@@ -145,7 +150,10 @@ class Releases:
         return self.root / "releases" / name / "release.json"
 
     def standing(self, name: str) -> dict[str, Any] | None:
-        """What the node has under this name, when it is whole: a file that was tampered with counts as absent and is repaired."""
+        """What the node has under this name, when it is whole.
+
+        A file that was tampered with counts as absent and is repaired.
+        """
         found = read_json(self.path_of(name))
         if not isinstance(found, dict):
             return None
@@ -166,8 +174,10 @@ class Releases:
             base = re.sub(r"-?\d+$", "", name)
             number = int((re.search(r"\d+$", name) or re.search("1", "1")).group()) + 1  # type: ignore[union-attr]
             problems.append(
-                f"release {name} stands on this node with other content: {changes or 'the command changed'}. A release is never edited. "
-                f"Write a new one beside it (such as {base}-{number}) and point the pool to it. To throw the old one away instead, point all "
+                f"release {name} stands on this node with other content: {changes or 'the command changed'}. A "
+                "release is never edited. "
+                f"Write a new one beside it (such as {base}-{number}) and point the pool to it. To throw the old "
+                "one away instead, point all "
                 f"engines to another release, then remove {self.path_of(name).parent}"
             )
         if problems:
@@ -177,12 +187,17 @@ class Releases:
         for name, content in contents.items():
             if not (Path(content["model_path"]) / "config.json").is_file():
                 raise Refused(
-                    f"release {name} wants model {content['model']} revision {content['model_revision']}, but {content['model_path']} has no "
-                    "config.json on this node. Run the model_store role first (ansible-playbook site.yml --tags model_store)"
+                    f"release {name} wants model {content['model']} revision {content['model_revision']}, but "
+                    f"{content['model_path']} has no "
+                    "config.json on this node. Run the model_store role first (ansible-playbook site.yml --tags "
+                    "model_store)"
                 )
 
     def subjects(self, contents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """What has to be shown to a parser: each release with the flags of each engine that uses it; alone when none does."""
+        """What has to be shown to a parser: each release with the flags of each engine that uses it.
+
+        Alone when none does.
+        """
         found = {}
         for name in contents:
             users = {engine: item for engine, item in self.engines.items() if item["release"] == name}
@@ -190,7 +205,8 @@ class Releases:
             for engine, item in users.items():
                 if twice := sorted(set(flags) & set(item["flags"])):
                     raise Refused(
-                        f"release {name}: flag {', '.join(twice)} is set by the engine {engine} or by vllm_engine_flags already; remove it from the release"
+                        f"release {name}: flag {', '.join(twice)} is set by the engine {engine} or by "
+                        "vllm_engine_flags already; remove it from the release"
                     )
                 found[f"release {name} with engine {engine}"] = {"release": name, "flags": {**flags, **item["flags"]}}
             if not users:
@@ -201,7 +217,8 @@ class Releases:
         """Ports and names are values of a checked type, so two engines that differ only in them need no second look."""
         alike = {key: value for key, value in item["flags"].items() if key not in ("port", "served-model-name")}
         question = [contents[item["release"]]["environment_path"], alike, digest_of(self.checker)]
-        return self.root / "releases" / ".checked" / digest_of(question)[:32]
+        digest: str = digest_of(question)
+        return self.root / "releases" / ".checked" / digest[:32]
 
     def check_flags(self, contents: dict[str, dict[str, Any]]) -> None:
         todo: dict[str, dict[str, Any]] = {}

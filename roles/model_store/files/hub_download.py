@@ -1,6 +1,7 @@
 """Downloads one revision of a model from a hub and compares every file with what the hub says about it.
 
-stdin: {"repository", "revision", "endpoint", "token", "include", "files", "into"}. Ends with one sentence on stderr when it fails.
+stdin: {"repository", "revision", "endpoint", "token", "include", "files", "into"}.
+Ends with one sentence on stderr when it fails.
 """
 
 import hashlib
@@ -68,7 +69,10 @@ def download(wanted):
     if problems:
         for problem in problems:
             (folder / problem.split(":")[0]).unlink(missing_ok=True)
-        sys.exit(f"{wanted['repository']} came damaged from {wanted['endpoint'] or 'the hub'}: {'; '.join(problems)}. Run again")
+        sys.exit(
+            f"{wanted['repository']} came damaged from {wanted['endpoint'] or 'the hub'}: "
+            f"{'; '.join(problems)}. Run again"
+        )
 
 
 def main():
@@ -79,11 +83,15 @@ def main():
     except RevisionNotFoundError:
         sys.exit(f"{subject}: no such revision. Write the full commit of the model into its revision")
     except RepositoryNotFoundError:
-        sys.exit(f"{subject}: no such model, or the token may not read it. Check repository and token_variable of its source")
+        sys.exit(
+            f"{subject}: no such model, or the token may not read it. Check repository and token_variable of its source"
+        )
     except HfHubHTTPError as error:
         sys.exit(f"{subject}: {str(error).splitlines()[0]}. Check endpoint and token_variable of its source")
-    except (OSError, ValueError) as error:
-        sys.exit(f"{subject}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}. Check the endpoint and the node's way out")
+    except Exception as error:
+        # Whatever else the client raises (its HTTP library is its own business) ends in one sentence too.
+        said = (str(error).splitlines() or [""])[0]
+        sys.exit(f"{subject}: {type(error).__name__}: {said}. Check the endpoint and the node's way out")
 
 
 if __name__ == "__main__":

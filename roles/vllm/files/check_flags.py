@@ -1,6 +1,8 @@
-"""Asks the installed vLLM's own parser whether it would take these flags. Runs inside the environment, as the engine's user.
+"""Asks the installed vLLM's own parser whether it would take these flags.
 
-stdin: {"subject": [["flag", value, ["--flag", "word"]], ...], ...}. stdout, last line: {"subject": ["problem", ...], ...}.
+Runs inside the environment, as the engine's user.
+stdin: {"subject": [["flag", value, ["--flag", "word"]], ...], ...}
+stdout, last line: {"subject": ["problem", ...], ...}
 Loads no model and touches no device.
 """
 

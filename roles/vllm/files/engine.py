@@ -22,10 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PREFIX = re.compile(r"^(\([\w:. -]*pid=\d+\) )?((DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d [\d:]+ \[[^\]]+\] ?)?")
 # The first exception is the cause; these only report that somewhere else something failed.
 ECHO = re.compile(
-    r"See (root cause|stack trace)|EngineDeadError|EngineCore encountered|WorkerProc initialization failed|Engine core initialization failed"
+    r"See (root cause|stack trace)|EngineDeadError|EngineCore encountered"
+    r"|WorkerProc initialization failed|Engine core initialization failed"
 )
 CAUSE = re.compile(
-    r"^([\w.]*(Error|Exception|OutOfMemory\w*|KeyboardInterrupt)\b.*|.*: error: .*|\s*Value error, .*|.*Killed process.*)$"
+    r"^([\w.]*(Error|Exception|OutOfMemory\w*|KeyboardInterrupt)\b.*"
+    r"|.*: error: .*|\s*Value error, .*|.*Killed process.*)$"
 )
 
 
@@ -105,7 +107,8 @@ def wait(engine):
         time.sleep(0.25)
     else:
         sys.exit(
-            f"engine {engine}: no token within {settings['start_timeout_seconds']} s (last: {status or ''} {said[:200]})"
+            f"engine {engine}: no token within {settings['start_timeout_seconds']} s "
+            f"(last: {status or ''} {said[:200]})"
         )
     status, said = ask(settings, None, 30)
     if status != 401:
@@ -134,7 +137,7 @@ def last_start(engine):
 
 
 def reasons(lines, systemd):
-    """At most a dozen lines: the causes in the order in which they came, what we said ourselves, then systemd's verdict."""
+    """At most a dozen lines: the causes in the order in which they came, what we said, then systemd's verdict."""
     found = []
     lines = [line for line in lines if not line.startswith("why ")]
     for line in lines:

