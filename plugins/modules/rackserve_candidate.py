@@ -193,7 +193,7 @@ class Candidate:
         text = out + error
         for line in text.splitlines():
             # What it says about servers comes from the saved state of the running process, not from the candidate.
-            if line.startswith("[WARNING]") and not re.search(r" : (?:Server|backend) ", line):
+            if line.startswith("[WARNING]") and not re.search(r" : (?:Server|backend) |server state file", line):
                 self.module.warn(f"haproxy -c: {line.split(' : ', 1)[-1]}")
         if status == 0:
             return
