@@ -184,6 +184,11 @@ class Builder:
             if self.variants
             else sorted(files, key=lambda name: (name.split("-")[0], "-" not in name))
         )
+        if os.uname().machine != "x86_64":
+            raise CannotBuild(
+                f"the locks hold wheels for x86_64, this node is {os.uname().machine}; make locks for it with "
+                "roles/vllm/files/locks/make_lock.py"
+            )
         tag = self.python_tag()
         fitting = [{"name": name, "text": files[name]} for name in names if name.split("-")[0] == tag]
         if not fitting:
