@@ -101,8 +101,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 problems += clock(answer["now"] - end, answer["now"] - begin, limit)
                 result["facts"] = answer["facts"]
 
-        result.update(changed=False, problems=problems)
+        result["changed"] = False
         if problems:
+            # Only the message: Ansible prints all that is in a failed result, and the problems would stand there twice.
+            result.pop("facts", None)
             result.update(failed=True, msg=message(host, problems))
         return result
 

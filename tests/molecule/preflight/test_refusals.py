@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ FINGERPRINT = """
 """
 
 
+@cache
 def node(name: str) -> Host:
     return testinfra.get_host(f"ansible://{name}?ansible_inventory={INVENTORY}")
 
