@@ -79,6 +79,7 @@ environments:
     kept}}
 """
 
+import os  # noqa: E402
 import pwd  # noqa: E402
 import re  # noqa: E402
 import subprocess  # noqa: E402

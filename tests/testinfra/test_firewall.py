@@ -37,10 +37,11 @@ UNLISTED_PORT = 64999
 
 @pytest.fixture
 def listeners(plan: dict[str, Any], variables: dict[str, Any]) -> list[dict[str, Any]]:
-    if plan:
-        found = plan["nodes"].get(variables["inventory_hostname"], {}).get("listeners", [])
-    else:
-        found = variables.get("firewall_listeners", [])
+    found = (
+        plan["nodes"].get(variables["inventory_hostname"], {}).get("listeners", [])
+        if plan
+        else variables.get("firewall_listeners", [])
+    )
     assert found, f"the inventory has no listeners for {variables['inventory_hostname']}"
     return list(found)
 
