@@ -21,10 +21,11 @@ from testinfra.host import Host
 
 HERE = Path(__file__).resolve().parent
 INVENTORY = HERE.parent / "inventory/hosts.yml"
-# What an installation would touch: configuration, packages, units, users' homes, our directories.
+# What an installation would touch: configuration, packages, units, users' homes, our directories. A file's change time moves with
+# its content, owner and mode, and cannot be set back.
 FINGERPRINT = """
-(find /etc /opt /usr/local /home -xdev -type f -print0 | sort -z | xargs -0 sha256sum
- dpkg-query --show; systemctl list-unit-files --no-legend; ls -A /tmp /var/tmp /root) | sha256sum
+(find /etc /opt /usr/local /home /var/lib/dpkg -xdev -type f -printf '%p %s %C@ %m %U:%G\\n'
+ systemctl list-unit-files --no-legend; ls -A /tmp /var/tmp /root) | sort | sha256sum
 """
 
 
@@ -36,10 +37,10 @@ def node(name: str) -> Host:
 @contextmanager
 def port_taken() -> Iterator[None]:
     host = node("m13")
-    host.check_output("systemd-run --unit=molecule-taken --collect python3 -m http.server 8001")
+    host.check_output("systemd-run --unit=molecule-taken --collect python3 -m http.server 8999")
     # The unit is started before Python listens.
     host.check_output(
-        'timeout 20 sh -c \'until python3 -c "import socket; socket.create_connection((\\"127.0.0.1\\", 8001))"; '
+        'timeout 20 sh -c \'until python3 -c "import socket; socket.create_connection((\\"127.0.0.1\\", 8999))"; '
         "do sleep 0.1; done' 2>/dev/null"
     )
     try:
@@ -94,18 +95,18 @@ FAULTS = {
     "port taken by a stranger": Fault(
         "m13",
         [
-            "port 8001/tcp: found taken by python3 (pid ",
+            "port 8999/tcp: found taken by python3 (pid ",
             "molecule-taken.service)",
             "wanted free for engine small",
             "systemctl disable --now molecule-taken.service",
         ],
-        {"preflight_listeners": [{"name": "ssh", "port": 22}, {"name": "engine small", "port": 8001}]},
+        {"preflight_listeners": [{"name": "ssh", "port": 22}, {"name": "engine small", "port": 8999}]},
         port_taken,
     ),
     "disk full": Fault(
         "m12",
-        ["disk /opt/rackserve: found 0.4 GiB free", "wanted 2 GiB free for the first installation", "free space on /"],
-        {"preflight_disks": [{"path": "/opt/rackserve", "free_gib": 2}]},
+        ["disk /srv/rackserve: found 0.4 GiB free", "wanted 2 GiB free for the first installation", "free space on /"],
+        {"preflight_disks": [{"path": "/srv/rackserve", "free_gib": 2}]},
         disk_full,
     ),
     "clock an hour ahead": Fault(
