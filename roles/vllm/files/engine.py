@@ -128,7 +128,7 @@ def last_start(engine):
     # The kernel's word on memory comes from another writer and carries no identity.
     lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
     systemd = subprocess.run(
-        ["journalctl", "--quiet", "--no-pager", "-o", "cat", "-n", "12", f"INVOCATION_ID={invocation}"],
+        ["journalctl", "--quiet", "--no-pager", "-o", "cat", "-n", "300", f"INVOCATION_ID={invocation}"],
         capture_output=True,
         text=True,
         check=False,
@@ -156,7 +156,8 @@ def reasons(lines, systemd):
         if re.search(r"Failed with result|timed out|oom-kill|Start request repeated|status=", line)
     ]
     if not causes:
-        causes = [line for line in lines if line.strip()][-6:]
+        idle = re.compile(r"\s*$|engine |Engine \d+: Avg prompt throughput")
+        causes = [line[:400] for line in lines if not idle.match(line)][-6:]
     return [*causes, *[line for line in ours if " release " not in line][-2:], *verdict[-2:]]
 
 

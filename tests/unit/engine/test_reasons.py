@@ -72,5 +72,11 @@ def test_our_own_word_and_systemds_verdict_end_it(launcher: ModuleType) -> None:
     assert told(launcher, PORT_TAKEN)[1:] == ["engine small: vLLM ended before it answered", *SYSTEMD[1:]]
 
 
+def test_a_crash_without_a_word_is_told_by_systemd_not_by_the_last_statistics(launcher: ModuleType) -> None:
+    log = ["engine small: release small-1 answered after 24 s", "Engine 000: Avg prompt throughput: 0.3 tokens/s"]
+    killed = "vllm@small.service: Main process exited, code=killed, status=9/KILL"
+    assert launcher.reasons(log, ["Started vllm@small.service", killed]) == [killed]
+
+
 def test_without_an_exception_the_last_lines_are_shown(launcher: ModuleType) -> None:
     assert told(launcher, "loading\nstill loading\nKilled")[:3] == ["loading", "still loading", "Killed"]
