@@ -156,7 +156,7 @@ def playbook(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [program, str(HERE / "refuse.yml"), *arguments],
         cwd=HERE.parents[2],
-        env={**os.environ, "ANSIBLE_CONFIG": str(HERE.parents[2] / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        env={**os.environ, "ANSIBLE_CONFIG": str(HERE.parents[2] / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"},
         capture_output=True,
         text=True,
         timeout=120,
