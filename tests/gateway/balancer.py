@@ -17,12 +17,11 @@ import yaml
 from rackserve.fleet.haproxy_files import Candidate, render
 
 from gateway.asking import CONTEXT
-from gateway.plan import ENGINE_KEY, NODE
+from gateway.plan import ENGINE_KEY, NODE, UNIT
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-UNIT = "rackserve-gateway"
 CONFIGURATION = f"/etc/{UNIT}"
 RUNTIME = f"/run/{UNIT}"
 STATE = f"/var/lib/{UNIT}"

@@ -7,12 +7,11 @@ import pytest
 
 from gateway.asking import CONTEXT
 from gateway.balancer import Balancer, Node, candidate, eventually
-from gateway.plan import KEYS, plan
+from gateway.plan import FIRST_PORT, KEYS, plan
 from gateway.stub import Stub
 
 # The lab's bridge: the host as its nodes see it.
 STUB_ADDRESS = "198.18.0.1"
-FIRST_PORT = 19000
 
 
 @pytest.fixture(scope="session")

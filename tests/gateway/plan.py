@@ -1,6 +1,7 @@
 """A resolved plan for the gateway tests: pools of every kind on stub engines, tenants of every kind."""
 
 import hashlib
+import os
 from typing import Any
 
 # Written here on purpose: these keys open nothing but the stub engines of this folder.
@@ -12,6 +13,10 @@ KEYS = {
 }
 ENGINE_KEY = "engine-key-of-the-gateway-tests"
 NODE = "gw1"
+# Several runs at a time on one node: each takes a slot of its own, with its own unit, directories and ports.
+SLOT = int(os.environ.get("RACKSERVE_GATEWAY_SLOT", "0"))
+UNIT = f"rackserve-gateway-{SLOT}"
+API_PORT, PRIVATE_PORT, FIRST_PORT = 18080 + SLOT, 18404 + SLOT, 19000 + 200 * SLOT
 TIMEOUTS = {
     "connect_seconds": 0.5,
     "queue_seconds": 10,
@@ -75,7 +80,7 @@ def plan(address: str, first_port: int, pools: dict[str, dict[str, Any]] | None 
         },
         "timeouts": TIMEOUTS,
         "edge": {"header_seconds": 2, "body_seconds": 2, "body_bytes": 262144, "header_bytes": 16384},
-        "ports": {"api": 18080, "stats": 18404},
+        "ports": {"api": API_PORT, "stats": PRIVATE_PORT},
     }
 
 

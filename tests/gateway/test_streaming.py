@@ -9,8 +9,7 @@ import pytest
 
 from gateway.asking import CHAT, CONTEXT, Stream, chat, error_of, stream
 from gateway.balancer import Balancer, candidate, eventually
-from gateway.conftest import FIRST_PORT
-from gateway.plan import KEYS, plan
+from gateway.plan import FIRST_PORT, KEYS, plan
 from gateway.stub import Stub
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from gateway.asking import CHAT, chat, stream
 from gateway.balancer import Balancer, candidate
-from gateway.conftest import FIRST_PORT
-from gateway.plan import KEYS, plan
+from gateway.plan import FIRST_PORT, KEYS, plan
 
 
 @pytest.fixture(scope="module")
