@@ -120,6 +120,8 @@ def _lane(dumped: dict[str, Any], timeouts: Timeouts) -> dict[str, Any]:
 
 
 def _node(definition: Definition, name: str, node: Node) -> dict[str, Any]:
+    service = definition.service
+    own = [(pool, engine) for pool in service.pools.values() for engine in pool.engines if engine.node == name]
     return {
         "address": node.address,
         "groups": [group for group in GROUPS if name in definition.members(group)],
@@ -128,9 +130,8 @@ def _node(definition: Definition, name: str, node: Node) -> dict[str, Any]:
         "memory_gib": node.memory_gib,
         "price": node.price,
         "power_watts": node.power_watts,
-        "engines": [
-            engine.name for pool in definition.service.pools.values() for engine in pool.engines if engine.node == name
-        ],
+        "engines": [engine.name for _, engine in own],
+        "models": sorted({service.releases[pool.release].model for pool, _ in own}),
         "listeners": _listeners(definition, name, node),
     }
 

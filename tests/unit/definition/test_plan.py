@@ -172,6 +172,7 @@ def test_defaults_are_resolved_per_pool_and_lane() -> None:
     assert plan["pools"]["p"]["lanes"] == ["interactive"]
     assert plan["lanes"]["interactive"]["generation_timeout_seconds"] == 900
     assert plan["models"]["m"]["path_key"] == "m/1"
+    assert {name: node["models"] for name, node in plan["nodes"].items()} == {"n0": [], "n1": ["m"], "n2": []}
     assert plan["releases"]["r"]["model_revision"] == "1"
     assert plan["tenants"]["t"]["key_hashes"] == [HASH]
     assert isinstance(plan["timeouts"]["queue_seconds"], int), "templates write it as it stands"

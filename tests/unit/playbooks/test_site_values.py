@@ -1,0 +1,60 @@
+"""What site.yml hands to its roles, worked out by Ansible itself on a small plan."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PLAN = {
+    "models": {
+        "open": {"revision": "1", "source": {"kind": "node", "path": "/srv/open"}},
+        "public": {"revision": "1", "source": {"kind": "huggingface", "token_variable": None}},
+        "gated": {"revision": "1", "source": {"kind": "huggingface", "token_variable": "vault_hub"}},
+        "elsewhere": {"revision": "1", "source": {"kind": "huggingface", "token_variable": "vault_other"}},
+    },
+    "nodes": {"localhost": {"models": ["gated", "open", "public"]}},
+}
+
+
+def handed_over(directory: Path, play_name: str, role: str, *variables: str) -> dict[str, Any]:
+    """The values of a role's variables in a play of site.yml."""
+    play = next(
+        play
+        for play in yaml.safe_load((REPOSITORY / "playbooks/site.yml").read_text())
+        if play.get("name") == play_name
+    )
+    given = next(entry["vars"] for entry in play["roles"] if entry["role"] == role)
+    facts = {"service_plan": PLAN, "vault_hub": "sesame"}
+    show = {"ansible.builtin.copy": {"dest": str(directory / "values.json"), "content": "{{ __shown | to_json }}"}}
+    values = {"__shown": {name: given[name] for name in variables}}
+    book = [
+        {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "vars": facts | play["vars"],
+            "tasks": [show | {"vars": values}],
+        }
+    ]
+    path = directory / "play.yml"
+    path.write_text(yaml.safe_dump(book))
+    subprocess.run(
+        [str(REPOSITORY / ".venv/bin/ansible-playbook"), "-i", "localhost,", str(path)],
+        check=True,
+        capture_output=True,
+        cwd=directory,
+        timeout=120,
+        env=os.environ | {"ANSIBLE_PYTHON_INTERPRETER": str(REPOSITORY / ".venv/bin/python")},
+    )
+    shown: dict[str, Any] = json.loads((directory / "values.json").read_text())
+    return shown
+
+
+def test_a_node_is_given_its_own_models_and_the_tokens_of_those_that_need_one(tmp_path: Path) -> None:
+    shown = handed_over(tmp_path, "Serve the models", "model_store", "model_store_models", "model_store_tokens")
+    assert sorted(shown["model_store_models"]) == ["gated", "open", "public"]
+    assert shown["model_store_tokens"] == {"gated": "sesame"}, "a token of another node's model is not even looked up"
