@@ -15,7 +15,7 @@ _ENVIRONMENT = REPOSITORY / ".venv"
 
 
 def _enter() -> None:
-    if Path(sys.prefix).resolve() == _ENVIRONMENT:
+    if Path(sys.prefix).resolve() == _ENVIRONMENT.resolve():
         return
     python = _ENVIRONMENT / "bin" / "python"
     if python.exists():
