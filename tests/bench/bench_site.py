@@ -46,7 +46,7 @@ def main() -> None:
             large = [cost("ansible-playbook", "site.yml", "-i", str(inventory)) for _ in range(REPEATS)]
         finally:
             added = [f"n{number:02}" for number in range(1, ADDED + 1)]
-            cost("scripts/lab", "down", "-i", str(inventory), *added)
+            cost("scripts/lab", "down", *added)
             # The lab's balancers learnt the new monitors' addresses; give them back what the inventory says.
             cost("ansible-playbook", "site.yml")
     for run in (*small, *large):
