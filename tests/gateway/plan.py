@@ -53,6 +53,7 @@ def pool(names: list[str], engines: list[str], slots: int = 8, **changes: Any) -
         "tenants": [],
         "health": {"interval_seconds": 0.4, "fall": 2, "rise": 2},
         "retries": {"attempts": 2},
+        "overload": [],
         **changes,
     }
 
@@ -78,6 +79,7 @@ def plan(address: str, first_port: int, pools: dict[str, dict[str, Any]] | None 
             "narrow": tenant("narrow", "interactive", everything[:1]),
             "probe": tenant("probe", "internal", everything),
         },
+        "routes": [],
         "timeouts": TIMEOUTS,
         "edge": {"header_seconds": 2, "body_seconds": 2, "body_bytes": 262144, "header_bytes": 16384},
         "ports": {"api": API_PORT, "stats": PRIVATE_PORT},

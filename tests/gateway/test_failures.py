@@ -1,5 +1,6 @@
 """Engines that refuse, fail, hang up or disappear: what the client sees, and what the balancer does about it."""
 
+import secrets
 import time
 
 import httpx
@@ -96,7 +97,7 @@ def test_an_engine_that_goes_down_keeps_its_running_streams(
 
 
 def test_a_prompt_that_kills_engines_reaches_only_one(client: httpx.Client, stub: Stub) -> None:
-    answer = client.post(CHAT, json=chat(hang_up=True))
+    answer = client.post(CHAT, json=chat(content=secrets.token_hex(8), hang_up=True))
     assert answer.status_code == 502
     assert error_of(answer)["code"] == "bad_gateway"
     assert len(stub.seen()) == 1

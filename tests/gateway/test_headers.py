@@ -1,6 +1,7 @@
 """What the balancer adds to requests and answers and what it takes away; and the models of each tenant."""
 
 import re
+import secrets
 
 import httpx
 import pytest
@@ -67,7 +68,7 @@ def test_every_refusal_carries_a_request_id(balancer: Balancer, client: httpx.Cl
         httpx.post(f"{balancer.url}{CHAT}", json=chat()),
         client.post(CHAT, content="{"),
         client.post(CHAT, json=chat("unknown")),
-        client.post(CHAT, json=chat(hang_up=True)),
+        client.post(CHAT, json=chat(content=secrets.token_hex(8), hang_up=True)),
         client.post(CHAT, json=chat(stream=True, ttft=3)),
         httpx.get(f"{balancer.url}/healthz"),
     ]

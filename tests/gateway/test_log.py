@@ -26,6 +26,8 @@ FIELDS = {
     "model": str,
     "pool": str,
     "track": str,
+    "route": str,
+    "degraded": str,
     "server": str,
     "stream": bool,
     "idle_ms": int,

@@ -3,32 +3,15 @@
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import httpx
 import pytest
 
-from gateway.asking import CHAT, CONTEXT, chat, error_of
+from gateway.asking import CHAT, chat, error_of
 from gateway.balancer import Balancer, eventually
+from gateway.crowd import Crowd
 from gateway.plan import KEYS
 from gateway.stub import Stub
-
-
-class Crowd:
-    """Many clients at once, each with a connection of its own."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._threads = ThreadPoolExecutor(max_workers=80)
-
-    def ask(self, body: dict[str, Any], tenant: str = "demo", timeout: float = 15) -> Future[httpx.Response]:
-        headers = {"authorization": f"Bearer {KEYS[tenant]}"}
-        url = f"{self._url}{CHAT}"
-        return self._threads.submit(httpx.post, url, json=body, headers=headers, timeout=timeout, verify=CONTEXT)
-
-    def close(self) -> None:
-        self._threads.shutdown()
 
 
 @pytest.fixture

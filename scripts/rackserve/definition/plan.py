@@ -5,7 +5,7 @@ from typing import Any
 
 from rackserve.definition.models import Node
 from rackserve.definition.models.pool import Engine, Pool
-from rackserve.definition.models.service import Timeouts
+from rackserve.definition.models.service import Service, Timeouts
 from rackserve.definition.raw import BALANCERS, GPU_NODES, GROUPS, MONITORS
 from rackserve.definition.read import Definition
 
@@ -90,8 +90,21 @@ def _engine(definition: Definition, pool_name: str, pool: Pool, engine: Engine) 
         "memory_share": pool.memory_share if engine.memory_share is None else engine.memory_share,
         "slots": pool.slots,
         "release": pool.release,
-        "served_names": list(pool.names),
+        "served_names": _served_names(definition.service, pool_name, pool),
     }
+
+
+def _served_names(service: Service, pool_name: str, pool: Pool) -> list[str]:
+    """Its own names first, then those of requests that routes or an overloaded pool may send here."""
+    every = [name for other in service.pools.values() for name in other.names]
+    names = [*pool.names]
+    for route in service.routes:
+        if route.pool == pool_name:
+            names += route.names or every
+    for other in service.pools.values():
+        if any(rule.pool == pool_name for rule in other.overload):
+            names += other.names
+    return list(dict.fromkeys(names))
 
 
 def _pool(definition: Definition, dumped: dict[str, Any], pool: Pool) -> dict[str, Any]:

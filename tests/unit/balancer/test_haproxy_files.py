@@ -138,7 +138,7 @@ def line_of(text: str, start: str) -> int:
     [
         ("bind *:18080", "10-listen.cfg.j2", "bind {{"),
         ("option abortonclose", "05-defaults.cfg.j2", "option abortonclose"),
-        ("use_backend", "50-route.cfg.j2", "use_backend"),
+        ("use_backend", "59-track.cfg.j2", "use_backend"),
         ("tune.bufsize", "00-global.cfg.j2", "tune.bufsize {{"),
         ("backend engines", "85-health.cfg.j2", "backend engines"),
         ("stats uri", "95-private.cfg.j2", "stats uri"),

@@ -36,13 +36,13 @@ def protections_are_in_effect(definition: Definition) -> Iterator[Problem]:
 
 def _idle(definition: Definition) -> Iterator[Path]:
     service = definition.service
-    for name in ("virtual_address", "routes", "tracing"):
+    for name in ("virtual_address", "tracing"):
         if getattr(service, name):
             yield (f"service_{name}",)
     if service.alerts.receivers or service.alerts.dead_man_url:
         yield ("service_alerts",)
     for name, pool in service.pools.items():
-        yield from (("service_pools", name, key) for key in ("overload", "breaker") if key in pool.model_fields_set)
+        yield from (("service_pools", name, key) for key in ("breaker",) if key in pool.model_fields_set)
     for name, lane in service.lanes.items():
         yield from (("service_lanes", name, key) for key in _idle_of_lane(lane))
     for name, tenant in service.tenants.items():
@@ -71,4 +71,4 @@ def _idle_of_tenant(tenant: Tenant) -> Iterator[str]:
 def _idle_of_key(key: Key) -> Iterator[str]:
     if key.limits != Limits():
         yield "limits"
-    yield from (name for name in ("lane", "expires") if getattr(key, name) is not None)
+    yield from (name for name in ("expires",) if getattr(key, name) is not None)

@@ -1,0 +1,104 @@
+"""Routes that depart from the model's name, and what pools do when their queue fills."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.asking import CHAT, chat, error_of, stream
+from gateway.balancer import Balancer, candidate, eventually
+from gateway.crowd import Crowd
+from gateway.plan import FIRST_PORT, KEYS, plan
+from gateway.stub import Stub
+
+ANY = {"names": [], "lanes": [], "prompt_tokens_over": None, "stream": None}
+LONG = "x" * 4000
+
+
+@pytest.fixture(scope="module")
+def routed(running: Balancer, stub_address: str) -> Iterator[None]:
+    service = plan(stub_address, FIRST_PORT)
+    service["routes"] = [
+        {**ANY, "name": "not-for-all", "pool": "many", "names": ["chat"]},
+        {**ANY, "name": "long", "pool": "wide", "names": ["duo", "chat"], "prompt_tokens_over": 500},
+        {**ANY, "name": "batch-streams", "pool": "hashed", "lanes": ["batch"], "stream": True},
+        {**ANY, "name": "rest-of-batch", "pool": "narrow", "lanes": ["batch"], "names": ["duo"]},
+    ]
+    service["pools"]["many"]["tenants"] = ["batch"]
+    service["pools"]["narrow"]["overload"] = [
+        rule("shorter_replies", 40, max_tokens=64, lanes=["interactive"]),
+        rule("lower_prompt_cap", 40, prompt_tokens=500, lanes=["batch"]),
+        rule("other_pool", 90, pool="wide"),
+    ]
+    running.reload(candidate(service))
+    yield
+    running.reload(candidate(plan(stub_address, FIRST_PORT)))
+
+
+def rule(action: str, over: int, lanes: list[str] | None = None, **value: Any) -> dict[str, Any]:
+    values = {"pool": None, "max_tokens": None, "prompt_tokens": None} | value
+    return {"action": action, "queue_percent_over": over, "lanes": lanes or [], **values}
+
+
+@pytest.fixture
+def client(routed: None, client: httpx.Client) -> httpx.Client:
+    return client
+
+
+@pytest.fixture
+def crowd(routed: None, balancer: Balancer) -> Iterator[Crowd]:
+    crowd = Crowd(balancer.url)
+    yield crowd
+    crowd.close()
+
+
+@pytest.mark.parametrize(
+    ("tenant", "body", "pool", "route"),
+    [
+        ("demo", chat(), "duo", "-"),
+        ("demo", chat(content=LONG), "wide", "long"),
+        ("demo", chat("narrow", content=LONG), "narrow", "-"),
+        # The first route names a pool that is not on this key's menu, so the second counts.
+        ("demo", chat("chat", content=LONG), "wide", "long"),
+        ("batch", chat("chat", content=LONG), "many", "not-for-all"),
+        ("batch", chat("duo"), "narrow", "rest-of-batch"),
+        ("batch", chat("duo", stream=True), "hashed", "batch-streams"),
+        ("batch", chat("duo", content=LONG), "wide", "long"),
+        ("narrow", chat("duo", content=LONG), "duo", "-"),
+    ],
+)
+def test_the_first_route_that_matches_and_is_allowed_decides(
+    client: httpx.Client, balancer: Balancer, tenant: str, body: dict[str, Any], pool: str, route: str
+) -> None:
+    answer = client.post(CHAT, json=body, headers={"authorization": f"Bearer {KEYS[tenant]}"})
+    entry = balancer.log_entry(answer.headers["x-request-id"])
+    assert (answer.status_code, entry["pool"], entry["route"]) == (200, pool, route)
+
+
+def waiting(balancer: Balancer) -> int:
+    return int(balancer.statistics()["pool-narrow-stable", "BACKEND"]["qcur"])
+
+
+def test_a_filling_queue_degrades_as_declared_and_says_so(balancer: Balancer, stub: Stub, crowd: Crowd) -> None:
+    """One slot, two places: one request waiting is 50 %, two are 100 %."""
+    running = crowd.ask(chat("narrow", ttft=1.2))
+    eventually(lambda: stub.seen("narrow-1"), "one request on the only slot")
+    first = crowd.ask(chat("narrow"))
+    eventually(lambda: waiting(balancer) == 1, "half the queue is taken")
+    refused = crowd.ask(chat("narrow", content=LONG), tenant="batch").result()
+    assert (refused.status_code, error_of(refused)["code"]) == (413, "prompt_too_long_now")
+    assert refused.headers["x-rackserve-degraded"] == "lower_prompt_cap"
+    second = crowd.ask(chat("narrow"))
+    eventually(lambda: waiting(balancer) == 2, "all of the queue is taken")
+    moved = crowd.ask(chat("narrow")).result()
+    assert (moved.status_code, moved.headers["x-rackserve-degraded"]) == (200, "other_pool")
+    assert len(stub.seen("wide-1", "wide-2")) == 1
+    answers = [running.result(), first.result(), second.result()]
+    degraded = [answer.headers.get("x-rackserve-degraded") for answer in answers]
+    assert degraded == [None, None, "shorter_replies"], "declared by the request before it, and said"
+
+
+def test_without_load_nothing_is_degraded(client: httpx.Client) -> None:
+    seen = stream(client, chat("narrow", stream=True))
+    assert "x-rackserve-degraded" not in seen.headers
