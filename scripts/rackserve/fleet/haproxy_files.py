@@ -4,6 +4,7 @@ The one place that does so: the Ansible role (through its action plugin), script
 so all of them see the same configuration. Pure but for reading the templates.
 """
 
+import datetime
 import hashlib
 import re
 import traceback
@@ -17,7 +18,7 @@ import jinja2
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates" / "haproxy"
 # The first one carries the traffic; engines are moved to the others at run time.
 TRACKS = ("stable", "baseline", "canary")
-# Stands for the digest while the digest is computed, because the configuration names its own.
+# Stands for the digest while the digest is computed, because one of the files names it.
 _DIGEST_TOKEN = "@configuration-digest@"
 _MARKER = re.compile(r"^# --- part: (?P<part>\S+)$")
 _SECRET_MAPS = {"engine_keys"}
@@ -72,6 +73,7 @@ def render(variables: Mapping[str, Any], node: str, templates: Path = TEMPLATES)
         keep_trailing_newline=True,
         autoescape=False,
     )
+    environment.filters["day_begins"] = _day_begins
     context = {
         **{name: _plain(value) for name, value in variables.items() if name.startswith("haproxy_")},
         "haproxy_node": node,
@@ -90,6 +92,11 @@ def render(variables: Mapping[str, Any], node: str, templates: Path = TEMPLATES)
         digest,
         tuple(CandidateFile(file.path, file.text.replace(_DIGEST_TOKEN, digest), file.secret) for file in files),
     )
+
+
+def _day_begins(day: str) -> int:
+    """A day such as 2026-12-31 as HAProxy compares times: seconds since 1970, UTC."""
+    return int(datetime.datetime.fromisoformat(day).replace(tzinfo=datetime.UTC).timestamp())
 
 
 def _plain(value: Any) -> Any:

@@ -41,7 +41,7 @@ def test_secrets_are_hidden_unless_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--map", "nothing"], "there is no map nothing. Known: catalogs, engine_keys, keys,"),
+        (["--map", "nothing"], "there is no map nothing. Known: catalogs, configuration, engine_keys,"),
         (["--node", "gpu1"], "gpu1 is not a balancer of inventory/lab. Known: lb1, lb2."),
         (["-i", "inventory/nowhere"], "inventory/nowhere"),
         (["--output", "/proc/nowhere"], "cannot write /proc/nowhere"),

@@ -89,7 +89,9 @@ class FakeHaproxy:
                 return f"type=str, case=sensitive, found={'yes, idx=tree' if found else 'no'}{tail}\n\n"
             case "add":
                 lines = payload.splitlines() if payload else [" ".join(rest)]
-                entries.update(line.split(" ", 1) for line in lines if line)
+                for line in filter(None, lines):
+                    key, value = line.split(" ", 1)
+                    entries[key] = value
             case "set":
                 if rest[0] not in entries:
                     return "entry not found.\n\n"

@@ -11,8 +11,8 @@ from rackserve.fleet.errors import FleetError, NonsenseError, RefusedError, Time
 from rackserve.fleet.runtime import Runtime
 from rackserve.fleet.ssh import CommandHost, Host, host_of
 
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_haproxy import FakeHaproxy
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from unit.fleet.fake_haproxy import FakeHaproxy
 
 KEYS = "maps/keys.map"
 HERE = (sys.executable, "-")

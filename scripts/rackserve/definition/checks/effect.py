@@ -71,4 +71,3 @@ def _idle_of_tenant(tenant: Tenant) -> Iterator[str]:
 def _idle_of_key(key: Key) -> Iterator[str]:
     if key.limits != Limits():
         yield "limits"
-    yield from (name for name in ("expires",) if getattr(key, name) is not None)
