@@ -150,9 +150,10 @@ class Candidate:
     def differences(self) -> list[dict[str, str]]:
         """What changes, file by file, as it is on disk before and after. Secrets by name only."""
         before = {path: shown_text(self.root / path) for path in self.files}
-        for folder in ("maps", "certs"):
-            for path in (self.root / folder).glob("*"):
-                before.setdefault(f"{folder}/{path.name}", shown_text(path))
+        for folder in ("maps", "certs", "lua"):
+            for path in (self.root / folder).rglob("*"):
+                if not path.is_dir():
+                    before.setdefault(str(path.relative_to(self.root)), shown_text(path))
         diff = []
         for name in sorted(before):
             after = self.files.get(name, "")

@@ -122,8 +122,11 @@ class Balancer:
 
     def reload(self, candidate: Candidate) -> None:
         self.put(candidate)
-        self.node.run(f"systemctl kill --kill-whom=main --signal=USR2 {UNIT}")
+        self.signal_reload()
         self.wait_for(candidate.digest)
+
+    def signal_reload(self) -> None:
+        self.node.run(f"systemctl kill --kill-whom=main --signal=USR2 {UNIT}")
 
     def stop(self) -> None:
         self.node.run(f"systemctl stop {UNIT} 2>/dev/null || true; systemctl reset-failed {UNIT} 2>/dev/null || true")

@@ -51,8 +51,10 @@ def pool(names: list[str], engines: list[str], slots: int = 8, **changes: Any) -
         "timeouts": timeouts,
         "lanes": ["interactive", "batch", "internal"],
         "tenants": [],
-        "health": {"interval_seconds": 0.4, "fall": 2, "rise": 2},
-        "retries": {"attempts": 2},
+        "health": {"interval_seconds": 0.4, "fall": 2, "rise": 2, "slow_start_seconds": 0},
+        # Breakers that no test meets by accident; those that want one set it.
+        "breaker": {"errors": 1000, "window_seconds": 10, "open_seconds": 15},
+        "retries": {"attempts": 2, "budget_percent": 100},
         "overload": [],
         **changes,
     }

@@ -12,7 +12,7 @@ from gateway.crowd import Crowd
 from gateway.plan import FIRST_PORT, KEYS, plan
 from gateway.stub import Stub
 
-ANY = {"names": [], "lanes": [], "prompt_tokens_over": None, "stream": None}
+ANY: dict[str, Any] = {"names": [], "lanes": [], "prompt_tokens_over": None, "stream": None}
 LONG = "x" * 4000
 
 

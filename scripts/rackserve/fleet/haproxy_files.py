@@ -1,4 +1,4 @@
-"""Renders templates/haproxy into a candidate: haproxy.cfg, its maps and its certificate.
+"""Renders templates/haproxy into a candidate: haproxy.cfg, its maps, its Lua programs and its certificate.
 
 The one place that does so: the Ansible role (through its action plugin), scripts/render and the gateway tests call it,
 so all of them see the same configuration. Pure but for reading the templates.
@@ -74,17 +74,28 @@ def render(variables: Mapping[str, Any], node: str, templates: Path = TEMPLATES)
         autoescape=False,
     )
     environment.filters["day_begins"] = _day_begins
+    programs = {
+        str(path.relative_to(templates)): str(path.relative_to(templates)).removesuffix(".j2")
+        for pattern in ("*.lua", "*.lua.j2", "shared/*.lua", "shared/*.lua.j2")
+        for path in sorted((templates / "lua").glob(pattern))
+    }
     context = {
         **{name: _plain(value) for name, value in variables.items() if name.startswith("haproxy_")},
         "haproxy_node": node,
         "haproxy_tracks": list(TRACKS),
         "haproxy_digest": _DIGEST_TOKEN,
+        # Programs in lua/shared have one state for all threads, the others one per thread.
+        "haproxy_lua": sorted(name for name in programs.values() if not name.startswith("lua/shared/")),
+        "haproxy_lua_shared": sorted(name for name in programs.values() if name.startswith("lua/shared/")),
     }
     files = [CandidateFile("haproxy.cfg", _one(environment, "haproxy.cfg.j2", context))]
     for template in sorted((templates / "maps").glob("*.map.j2")):
         name = template.name.removesuffix(".map.j2")
         text = "".join(f"{line}\n" for line in _one(environment, f"maps/{template.name}", context).splitlines() if line)
         files.append(CandidateFile(f"maps/{name}.map", text, secret=name in _SECRET_MAPS))
+    for source, name in programs.items():
+        text = _one(environment, source, context) if source.endswith(".j2") else (templates / source).read_text()
+        files.append(CandidateFile(name, text))
     if variables["haproxy_tls_pem"]:
         files.append(CandidateFile("certs/api.pem", f"{str(variables['haproxy_tls_pem']).strip()}\n", secret=True))
     digest = hashlib.sha256(repr([(file.path, file.text) for file in files]).encode()).hexdigest()[:12]

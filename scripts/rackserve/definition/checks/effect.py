@@ -41,8 +41,6 @@ def _idle(definition: Definition) -> Iterator[Path]:
             yield (f"service_{name}",)
     if service.alerts.receivers or service.alerts.dead_man_url:
         yield ("service_alerts",)
-    for name, pool in service.pools.items():
-        yield from (("service_pools", name, key) for key in ("breaker",) if key in pool.model_fields_set)
     for name, lane in service.lanes.items():
         yield from (("service_lanes", name, key) for key in _idle_of_lane(lane))
     for name, tenant in service.tenants.items():
