@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both run on a fresh Debian or Ubuntu machine, as root.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint unit gateway molecule e2e bench accept lab-down lock
+.PHONY: help venv demo test test-all lint unit gateway molecule e2e drills bench accept lab-down lock
 INVENTORY ?= inventory/lab
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
@@ -34,6 +34,9 @@ molecule: venv ## the roles, one by one, on lab nodes
 
 e2e: venv ## the whole service on the lab with real vLLM
 	@tests/run e2e
+
+drills: venv ## overload, noisy neighbours, reloads, lost nodes, with figures; results in tests/drills/results
+	@tests/run drills
 
 bench: venv ## measurements; results in tests/bench/results
 	@tests/run bench
