@@ -190,7 +190,9 @@ class Candidate:
 
     def check(self, folder: Path) -> None:
         """Lets HAProxy read the candidate where it lies. Fails with its words, by line."""
-        status, out, error = self.module.run_command(["haproxy", "-c", "-f", str(folder / "haproxy.cfg")])
+        status, out, error = self.module.run_command(
+            ["haproxy", "-c", "-f", str(folder / "haproxy.cfg")], environ_update={"RACKSERVE_DIRECTORY": str(folder)}
+        )
         text = out + error
         for line in text.splitlines():
             # What it says about servers comes from the saved state of the running process, not from the candidate.

@@ -41,7 +41,11 @@ def eventually(check: Callable[[], T | None], what: str, seconds: float = 10) ->
 def variables(plan: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The role's variables as a playbook would set them: its defaults, the plan, and what a test changes."""
     defaults = yaml.safe_load((REPOSITORY / "roles/haproxy/defaults/main.yml").read_text())
-    directories = {"haproxy_runtime_directory": RUNTIME, "haproxy_state_directory": STATE}
+    directories = {
+        "haproxy_config_directory": CONFIGURATION,
+        "haproxy_runtime_directory": RUNTIME,
+        "haproxy_state_directory": STATE,
+    }
     return {**defaults, "haproxy_plan": plan, "haproxy_engine_key": ENGINE_KEY, **directories, **changes}
 
 

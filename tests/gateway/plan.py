@@ -60,6 +60,10 @@ def pool(names: list[str], engines: list[str], slots: int = 8, **changes: Any) -
     }
 
 
+def lane(priority: int, **changes: Any) -> dict[str, Any]:
+    return {"priority": priority, "generation_timeout_seconds": 20, **changes}
+
+
 def plan(address: str, first_port: int, pools: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
     """Engines listen on `address` from `first_port` on, in the order in which the pools name them."""
     pools = pools if pools is not None else default_pools()
@@ -74,7 +78,7 @@ def plan(address: str, first_port: int, pools: dict[str, dict[str, Any]] | None 
             for number, (pool_name, name) in enumerate(engines)
         ],
         "pools": pools,
-        "lanes": {"interactive": {"priority": 10}, "batch": {"priority": 200}, "internal": {"priority": 100}},
+        "lanes": {"interactive": lane(10), "batch": lane(200), "internal": lane(100)},
         "tenants": {
             "demo": tenant("demo", "interactive", everything),
             "batch": tenant("batch", "batch", everything),
