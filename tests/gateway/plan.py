@@ -4,6 +4,8 @@ import hashlib
 import os
 from typing import Any
 
+from rackserve.definition import limits
+
 # Written here on purpose: these keys open nothing but the stub engines of this folder.
 KEYS = {
     "demo": "sk-gateway-demo-0001",
@@ -16,7 +18,7 @@ NODE = "gw1"
 # Several runs at a time on one node: each takes a slot of its own, with its own unit, directories and ports.
 SLOT = int(os.environ.get("RACKSERVE_GATEWAY_SLOT", "0"))
 UNIT = f"rackserve-gateway-{SLOT}"
-API_PORT, PRIVATE_PORT, FIRST_PORT = 18080 + SLOT, 18404 + SLOT, 19000 + 200 * SLOT
+API_PORT, PRIVATE_PORT, PEERS_PORT, FIRST_PORT = 18080 + SLOT, 18404 + SLOT, 18600 + SLOT, 19000 + 200 * SLOT
 TIMEOUTS = {
     "connect_seconds": 0.5,
     "queue_seconds": 10,
@@ -88,7 +90,7 @@ def plan(address: str, first_port: int, pools: dict[str, dict[str, Any]] | None 
         "routes": [],
         "timeouts": TIMEOUTS,
         "edge": {"header_seconds": 2, "body_seconds": 2, "body_bytes": 262144, "header_bytes": 16384},
-        "ports": {"api": API_PORT, "stats": PRIVATE_PORT},
+        "ports": {"api": API_PORT, "stats": PRIVATE_PORT, "peers": PEERS_PORT},
     }
 
 
@@ -108,3 +110,11 @@ def default_pools() -> dict[str, dict[str, Any]]:
             balance={"kind": "prefix_hash", "key": "first_message", "header": None, "load_bound_percent": 150},
         ),
     }
+
+
+def limit(plan: dict[str, Any], tenant: str, key: dict[str, Any] | None = None, **tenants: Any) -> dict[str, Any]:
+    """Gives a tenant, and its first key, limits; resolved as the definition does it."""
+    plan["tenants"][tenant]["limits"] = tenants
+    plan["tenants"][tenant]["keys"][0]["limits"] = key or {}
+    everyone = (plan["tenants"], plan["lanes"])
+    return plan | {"limits": limits.of_keys(*everyone), "declared_limits": limits.declared(*everyone)}

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from rackserve.definition import limits
 from rackserve.definition.models import Node
 from rackserve.definition.models.pool import Engine, Pool
 from rackserve.definition.models.service import Service, Timeouts
@@ -25,6 +26,7 @@ def plan(definition: Definition, warnings: Iterable[str] = ()) -> dict[str, Any]
         _engine(definition, name, pool, engine) for name, pool in service.pools.items() for engine in pool.engines
     ]
     dumped = service.model_dump(mode="json", exclude={"engine_key", "probe_key"})
+    counted = (dumped["tenants"], dumped["lanes"])
     resolved: dict[str, Any] = _whole(
         {
             "name": service.name,
@@ -45,6 +47,8 @@ def plan(definition: Definition, warnings: Iterable[str] = ()) -> dict[str, Any]
                 name: {**dumped["tenants"][name], "key_hashes": [key.sha256 for key in tenant.keys]}
                 for name, tenant in service.tenants.items()
             },
+            "limits": limits.of_keys(*counted),
+            "declared_limits": limits.declared(*counted),
             "balancers": list(definition.members(BALANCERS)),
             "monitors": list(definition.members(MONITORS)),
             "gpu_nodes": list(definition.members(GPU_NODES)),
@@ -162,6 +166,12 @@ def _listeners(definition: Definition, name: str, node: Node) -> list[dict[str, 
                 service.ports.stats,
                 inner,
                 "statistics and metrics of the balancer, for monitors and the other balancers",
+            ),
+            _listener(
+                "peers",
+                service.ports.peers,
+                _addresses(definition, BALANCERS),
+                "what tenants have used, from balancer to balancer",
             ),
         ]
     for pool_name, pool in service.pools.items():

@@ -108,7 +108,7 @@ def broken(**changes: Any) -> str:
             {"haproxy_plan": service(pools={"p": pool(["p"], [], balance={"kind": "random"})})},
             "pools.p.balance.kind is 'random'; least_loaded or prefix_hash",
         ),
-        ({"haproxy_plan": service(edge={})}, "templates/haproxy/00-global.cfg.j2:20: 'dict object' has no attribute"),
+        ({"haproxy_plan": service(edge={})}, "templates/haproxy/00-global.cfg.j2:22: 'dict object' has no attribute"),
         ({"haproxy_plan": service(ports={"api": 1})}, "templates/haproxy/95-private.cfg.j2:3: 'dict object' has no"),
         ({"haproxy_keep_alive_seconds": "soon"}, "templates/haproxy/units.j2:2: "),
     ],

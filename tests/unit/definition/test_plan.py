@@ -69,7 +69,11 @@ def racks(draw: st.DrawFn) -> Raw:
             for index in range(draw(st.integers(1, 4)))
         )
         pools[f"p{number}"] = pool(draw(st.integers(1, 64)), engines, f"p{number}")
-    ports = {"api": draw(st.integers(8000, 8010)), "stats": draw(st.integers(8000, 8010))}
+    ports = {
+        "api": draw(st.integers(8000, 8010)),
+        "stats": draw(st.integers(8000, 8010)),
+        "peers": draw(st.integers(8000, 8010)),
+    }
     return Raw(definition(pools, service_ports=ports), raw.hosts, raw.groups)
 
 
@@ -79,7 +83,7 @@ def listeners_clash(raw: Raw) -> bool:
     for node in raw.hosts:
         seen.append((node, 22))
         if node in raw.groups["balancers"]:
-            seen += [(node, raw.variables["service_ports"][key]) for key in ("api", "stats")]
+            seen += [(node, raw.variables["service_ports"][key]) for key in ("api", "stats", "peers")]
     seen += [(e["node"], e["port"]) for p in raw.variables["service_pools"].values() for e in p["engines"]]
     return len(seen) != len(set(seen))
 
@@ -89,7 +93,7 @@ def slots_are_short(raw: Raw) -> bool:
 
 
 def ports_are_one(raw: Raw) -> bool:
-    return bool(raw.variables["service_ports"]["api"] == raw.variables["service_ports"]["stats"])
+    return len(set(raw.variables["service_ports"].values())) < len(raw.variables["service_ports"])
 
 
 @settings(max_examples=300, deadline=None)
@@ -116,9 +120,9 @@ def test_properties_of_every_plan(raw: Raw) -> None:
         assert len(ports) == len(set(ports)), "one listener per port"
         by_name = {listener["name"]: listener for listener in node["listeners"]}
         assert set(by_name) == {"ssh", *(f"engine {e}" for e in node["engines"])} | (
-            {"api", "stats"} if name in plan["balancers"] else set()
+            {"api", "stats", "peers"} if name in plan["balancers"] else set()
         )
-        closed = [listener for key, listener in by_name.items() if key not in ("ssh", "api")]
+        closed = [listener for key, listener in by_name.items() if key not in ("ssh", "api", "peers")]
         assert all(set(listener["sources"]) == inner for listener in closed), "engines and statistics are never open"
 
 
@@ -185,4 +189,9 @@ def test_networks_restrict_ssh_and_api() -> None:
     plan = validate(Raw(definition({"p": pool(4, engines, "p")}, **networks), raw.hosts, raw.groups)).plan
     assert plan is not None
     sources = {listener["name"]: listener["sources"] for listener in plan["nodes"]["n0"]["listeners"]}
-    assert sources == {"ssh": ["10.9.0.0/24"], "api": ["10.8.0.0/16", "10.7.0.1/32"], "stats": ["10.1.0.1"]}
+    assert sources == {
+        "ssh": ["10.9.0.0/24"],
+        "api": ["10.8.0.0/16", "10.7.0.1/32"],
+        "stats": ["10.1.0.1"],
+        "peers": ["10.1.0.1"],
+    }

@@ -5,7 +5,7 @@ The schema is complete from the start, so that names never change; the entries h
 
 from collections.abc import Iterator
 
-from rackserve.definition.models.tenant import Key, Lane, Limits, Tenant
+from rackserve.definition.models.tenant import Lane, Tenant
 from rackserve.definition.problem import Path, Problem, key_text
 from rackserve.definition.read import Definition
 
@@ -45,14 +45,10 @@ def _idle(definition: Definition) -> Iterator[Path]:
         yield from (("service_lanes", name, key) for key in _idle_of_lane(lane))
     for name, tenant in service.tenants.items():
         yield from (("service_tenants", name, key) for key in _idle_of_tenant(tenant))
-        for number, one in enumerate(tenant.keys):
-            yield from (("service_tenants", name, "keys", number, key) for key in _idle_of_key(one))
 
 
 def _idle_of_lane(lane: Lane) -> Iterator[str]:
     """Not the time limits: there the pool's own apply, so a request is bounded anyway."""
-    if lane.limits != Limits():
-        yield "limits"
     yield from (
         key
         for key in ("slots_percent", "slots_percent_by_hour", "queue_percent", "ageing_seconds")
@@ -61,11 +57,4 @@ def _idle_of_lane(lane: Lane) -> Iterator[str]:
 
 
 def _idle_of_tenant(tenant: Tenant) -> Iterator[str]:
-    if tenant.limits != Limits():
-        yield "limits"
     yield from (key for key in ("reserved_slots_percent", "budget") if key in tenant.model_fields_set)
-
-
-def _idle_of_key(key: Key) -> Iterator[str]:
-    if key.limits != Limits():
-        yield "limits"

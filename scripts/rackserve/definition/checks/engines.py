@@ -72,6 +72,7 @@ def ports_are_free(definition: Definition) -> Iterator[Problem]:
             taken |= {
                 ports.api: "service_ports.api of the balancer",
                 ports.stats: "service_ports.stats of the balancer",
+                ports.peers: "service_ports.peers of the balancer",
             }
         for one in placed(definition):
             if one.engine.node != node_name:

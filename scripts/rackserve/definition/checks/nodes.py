@@ -50,17 +50,21 @@ def addresses_are_unique(definition: Definition) -> Iterator[Problem]:
 
 def ports_of_balancers_are_free(definition: Definition) -> Iterator[Problem]:
     ports = definition.service.ports
-    if ports.api == ports.stats:
-        yield Problem(
-            ("service_ports", "stats"),
-            "is also the API port",
-            "a port of its own",
-            "choose another port",
-            str(ports.stats),
-        )
+    for key, port, others in (
+        ("stats", ports.stats, {ports.api: "the API port"}),
+        ("peers", ports.peers, {ports.api: "the API port", ports.stats: "the port of the statistics"}),
+    ):
+        if port in others:
+            yield Problem(
+                ("service_ports", key),
+                f"is also {others[port]}",
+                "a port of its own",
+                "choose another port",
+                str(port),
+            )
     for name in definition.members(BALANCERS):
         node = definition.nodes.get(name)
-        for key, port in (("api", ports.api), ("stats", ports.stats)):
+        for key, port in (("api", ports.api), ("stats", ports.stats), ("peers", ports.peers)):
             if node is not None and node.ssh_port == port:
                 yield Problem(
                     ("service_ports", key),

@@ -40,6 +40,7 @@ class Ports(Strict):
     stats: Port = Field(
         default=8404, description="Statistics and metrics of the balancer, for monitors and balancers only"
     )
+    peers: Port = Field(default=8405, description="Where balancers tell each other what tenants have used")
 
 
 class Service(Strict):
