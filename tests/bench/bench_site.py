@@ -29,7 +29,7 @@ def bigger(directory: Path) -> Path:
         hosts["all"]["hosts"][name] = {
             "ansible_host": f"198.18.0.{number}",
             "lab_os": "debian-13",
-            "lab_disk_gib": 1,
+            "lab_disk_gib": 4,
         }
         hosts["all"]["children"]["monitors"]["hosts"][name] = None
     (copy / "hosts.yml").write_text(yaml.safe_dump(hosts, sort_keys=False))
