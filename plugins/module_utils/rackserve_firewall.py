@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Any
 
-PROTOCOLS = ("tcp", "udp")
+PROTOCOLS = ("tcp", "udp", "vrrp")
 # Goes into an nft comment, which ends at a quote or after 128 bytes.
 NAME = re.compile(r"^[A-Za-z0-9 ._:@/()-]{1,100}$")
 
@@ -23,10 +23,15 @@ def check_listeners(listeners: list[dict[str, Any]]) -> list[str]:
                 f"{place}.name is {name!r}: 1 to 100 letters, digits, spaces and ._:@/()- are allowed "
                 "(it stands in the rule's comment)"
             )
-        if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
+        if protocol == "vrrp":
+            if port != 0:
+                problems.append(f"{place}.port is {port!r} ({name}): vrrp has no ports, so 0 is allowed")
+        elif not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
             problems.append(f"{place}.port is {port!r} ({name}): a whole number from 1 to 65535 is allowed")
         if protocol not in PROTOCOLS:
-            problems.append(f"{place}.protocol is {protocol!r} ({name}): allowed are {' and '.join(PROTOCOLS)}")
+            problems.append(
+                f"{place}.protocol is {protocol!r} ({name}): allowed are {', '.join(PROTOCOLS[:-1])} and {PROTOCOLS[-1]}"
+            )
         if not sources:
             problems.append(
                 f"{place}.sources is empty ({name}): name who may connect, as addresses or networks, or write [any]; "

@@ -174,6 +174,10 @@ def _listeners(definition: Definition, name: str, node: Node) -> list[dict[str, 
                 "what tenants have used, from balancer to balancer",
             ),
         ]
+        others = [host for host in definition.members(BALANCERS) if host != name]
+        if service.virtual_address is not None and others:
+            addresses = [definition.nodes[host].address for host in others]
+            listeners.append(_listener("vrrp", 0, addresses, "the virtual address, passed between balancers", "vrrp"))
     for pool_name, pool in service.pools.items():
         listeners += [
             _listener(
@@ -188,8 +192,8 @@ def _listeners(definition: Definition, name: str, node: Node) -> list[dict[str, 
     return listeners
 
 
-def _listener(name: str, port: int, sources: Iterable[str], purpose: str) -> dict[str, Any]:
-    return {"name": name, "port": port, "protocol": "tcp", "sources": list(sources), "purpose": purpose}
+def _listener(name: str, port: int, sources: Iterable[str], purpose: str, protocol: str = "tcp") -> dict[str, Any]:
+    return {"name": name, "port": port, "protocol": protocol, "sources": list(sources), "purpose": purpose}
 
 
 def _addresses(definition: Definition, *groups: str) -> list[str]:

@@ -27,7 +27,8 @@ def listener(**changes: Any) -> dict[str, Any]:
         ({"port": 65536}, "firewall_listeners[0].port", "65536", "1 to 65535"),
         ({"port": "8001"}, "firewall_listeners[0].port", "'8001'", "whole number"),
         ({"port": True}, "firewall_listeners[0].port", "True", "whole number"),
-        ({"protocol": "sctp"}, "firewall_listeners[0].protocol", "'sctp'", "tcp and udp"),
+        ({"protocol": "sctp"}, "firewall_listeners[0].protocol", "'sctp'", "tcp, udp and vrrp"),
+        ({"protocol": "vrrp"}, "firewall_listeners[0].port", "8001", "0 is allowed"),
         ({"sources": []}, "firewall_listeners[0].sources", "is empty", "[any]"),
         ({"sources": None}, "firewall_listeners[0].sources", "is empty", "[any]"),
         ({"sources": ["any", "10.0.0.1"]}, "firewall_listeners[0].sources", "mixes any", "any alone"),
@@ -56,6 +57,12 @@ def test_all_mistakes_of_a_list_are_reported_at_once() -> None:
         "firewall_listeners[0].sources",
         "firewall_listeners[2].protocol",
     ]
+
+
+def test_a_protocol_without_ports_has_port_0_and_lets_no_ssh_in() -> None:
+    vrrp = listener(protocol="vrrp", port=0)
+    assert rules.check_listeners([vrrp]) == []
+    assert not rules.admits([vrrp], "10.0.0.1", 22)
 
 
 @pytest.mark.parametrize("sources", [["any"], ["10.0.0.1"], ["10.0.0.0/24", "fd00::/8"], ["::1"]])

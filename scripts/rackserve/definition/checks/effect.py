@@ -36,7 +36,7 @@ def protections_are_in_effect(definition: Definition) -> Iterator[Problem]:
 
 def _idle(definition: Definition) -> Iterator[Path]:
     service = definition.service
-    for name in ("virtual_address", "tracing"):
+    for name in ("tracing",):
         if getattr(service, name):
             yield (f"service_{name}",)
     if service.alerts.receivers or service.alerts.dead_man_url:
