@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
 
     _supports_check_mode = True
 
+    def _rendered(self, task_vars: dict[str, Any]) -> Mapping[str, Any]:
+        """Variables by name, each rendered when it is asked for: the one with the certificate's key is named by the plan."""
+        templar = self._templar
+
+        class Rendered(dict[str, Any]):
+            def __getitem__(self, name: str) -> Any:
+                return templar.template(super().__getitem__(name))
+
+        return Rendered(task_vars)
+
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        from rackserve.fleet.certificates import pem_for
         from rackserve.fleet.haproxy_files import RenderError, origin_of, render
 
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -28,6 +40,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         names = [name for name in task_vars if name.startswith("haproxy_")]
         variables = {name: self._templar.template(task_vars[name]) for name in names}
         try:
+            if not variables.get("haproxy_tls_pem"):
+                variables["haproxy_tls_pem"] = pem_for(variables.get("haproxy_plan") or {}, self._rendered(task_vars))
             candidate = render(variables, node)
         except RenderError as error:
             return {

@@ -23,6 +23,13 @@ options:
     description: The pools of the plan. Per name at least C(names) (served model names) and C(engines) (engine names).
     type: dict
     required: true
+  ca_file:
+    description: Over https, the CA or chain (PEM) by which the balancer's certificate is trusted; default is the system's.
+    type: path
+  check_name:
+    description: Whether the certificate has to hold the address asked. Not for a certificate made for a public name.
+    type: bool
+    default: true
   timeout_seconds:
     description: The longest wait for one answer.
     type: int
@@ -61,18 +68,27 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 ROUNDS = 3
 
 
-def connect(url: str, timeout_seconds: int) -> http.client.HTTPConnection:
+def trust(ca_file: str | None, check_name: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    if ca_file:
+        # A chain may end below its root.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = check_name
+    return context
+
+
+def connect(url: str, timeout_seconds: int, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
     parts = urlsplit(url)
     if parts.hostname is None:
         raise ValueError(f"url {url!r} has no host")
     if parts.scheme == "https":
-        return http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=timeout_seconds, context=ssl.create_default_context()
-        )
+        return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout_seconds, context=context)
     return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_seconds)
 
 
-def ask(url: str, key: str, model: str, timeout_seconds: int) -> dict[str, object]:
+def ask(
+    url: str, key: str, model: str, timeout_seconds: int, context: ssl.SSLContext | None = None
+) -> dict[str, object]:
     """One streamed completion. Time to first token is the first data event with content, in seconds from sending."""
     body = json.dumps(
         {
@@ -82,7 +98,7 @@ def ask(url: str, key: str, model: str, timeout_seconds: int) -> dict[str, objec
             "stream": True,
         }
     )
-    connection = connect(url, timeout_seconds)
+    connection = connect(url, timeout_seconds, context)
     begin = time.monotonic()
     try:
         connection.request(
@@ -115,13 +131,18 @@ def ask(url: str, key: str, model: str, timeout_seconds: int) -> dict[str, objec
 
 
 def ask_pool(
-    url: str, key: str, pool_name: str, pool: dict[str, list[str]], timeout_seconds: int
+    url: str,
+    key: str,
+    pool_name: str,
+    pool: dict[str, list[str]],
+    timeout_seconds: int,
+    context: ssl.SSLContext | None = None,
 ) -> list[dict[str, object]]:
     wanted = pool["engines"]
     seen: dict[str, dict[str, object]] = {}
     last: dict[str, object] = {}
     for _ in range(ROUNDS * len(wanted)):
-        last = ask(url, key, pool["names"][0], timeout_seconds)
+        last = ask(url, key, pool["names"][0], timeout_seconds, context)
         if last["state"] == "answers":
             seen.setdefault(str(last["engine"]), last)
         if all(name in seen for name in wanted):
@@ -142,14 +163,20 @@ def main() -> None:
             "url": {"type": "str", "required": True},
             "key": {"type": "str", "required": True, "no_log": True},
             "pools": {"type": "dict", "required": True},
+            "ca_file": {"type": "path"},
+            "check_name": {"type": "bool", "default": True},
             "timeout_seconds": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )
     p = module.params
     answers: list[dict[str, object]] = []
+    try:
+        context = trust(p["ca_file"], p["check_name"]) if p["url"].startswith("https:") else None
+    except OSError as error:
+        module.fail_json(msg=f"{p['ca_file']}: {error}. It is read on the machine that asks.")
     for name, pool in p["pools"].items():
-        answers.extend(ask_pool(p["url"], p["key"], name, pool, p["timeout_seconds"]))
+        answers.extend(ask_pool(p["url"], p["key"], name, pool, p["timeout_seconds"], context))
     module.exit_json(changed=False, answers=answers)
 
 

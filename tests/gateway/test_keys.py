@@ -4,6 +4,7 @@ import copy
 import datetime
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -34,7 +35,8 @@ def service(balancer: Balancer, stub_address: str) -> Iterator[dict[str, Any]]:
 
 
 def bring(runtime: Runtime, service: dict[str, Any]) -> Applied:
-    return apply(runtime.host, wanted_for(variables(service, haproxy_config_directory=ROOT), NODE), 60)
+    wanted = replace(wanted_for(variables(service), NODE), directory=ROOT)
+    return apply(runtime.host, wanted, 60)
 
 
 def status(balancer: Balancer, key: str) -> int:

@@ -1,22 +1,29 @@
 """The API port with a certificate: read from the candidate, modern TLS only, HTTP/2 offered."""
 
+import hashlib
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
 from gateway.asking import CHAT, chat, stream
-from gateway.balancer import Balancer, candidate
+from gateway.balancer import Balancer, candidate, eventually
 from gateway.plan import FIRST_PORT, KEYS, plan
+from gateway.stub import Stub
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory, running: Balancer) -> Path:
+    return certificate_in(tmp_path_factory.mktemp("tls"), running)
+
+
+def certificate_in(folder: Path, running: Balancer) -> Path:
     """A self-signed certificate for the balancer's address."""
-    folder = tmp_path_factory.mktemp("tls")
     key, chain = folder / "key.pem", folder / "cert.pem"
     name = ["-subj", "/CN=gateway", "-addext", f"subjectAltName=IP:{running.node.address}"]
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
@@ -67,3 +74,49 @@ def test_old_tls_is_refused(secure: str, certificate: Path, version: ssl.TLSVers
         pytest.raises(httpx.ConnectError, match=r"(?i)alert|version"),
     ):
         client.get(f"{secure}/healthz")
+
+
+def test_answers_over_tls_ask_to_be_asked_over_tls(balancer: Balancer, secure: str, certificate: Path) -> None:
+    answer = httpx.get(f"{secure}/healthz", verify=trusting(certificate))
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+
+
+def serial(running: Balancer) -> str:
+    """Of the certificate that a new connection is shown."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(running.api, timeout=10) as plain, context.wrap_socket(plain) as tls:
+        return hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
+
+
+def test_a_renewed_certificate_is_served_after_a_reload_that_cuts_no_stream(
+    balancer: Balancer,
+    secure: str,
+    certificate: Path,
+    stub_address: str,
+    stub: Stub,
+    tmp_path: Path,
+) -> None:
+    before = serial(balancer)
+    headers = {"authorization": f"Bearer {KEYS['demo']}"}
+
+    def one(_: int) -> bool:
+        with httpx.Client(base_url=secure, headers=headers, verify=trusting(certificate), timeout=60) as client:
+            return stream(client, chat("many", stream=True, tokens=40, gap=0.1)).complete
+
+    with ThreadPoolExecutor(20) as pool:
+        streams = [pool.submit(one, number) for number in range(20)]
+        eventually(lambda: len(stub.seen("many-1")) + len(stub.seen("many-2")) == 20, "20 streams run", 30)
+        renewed = certificate_in(tmp_path, balancer)
+        service = plan(stub_address, FIRST_PORT)
+        balancer.reload(candidate(service, haproxy_tls_pem=(renewed / "api.pem").read_text()))
+        assert not any(done.done() for done in streams), "they were running while it was reloaded"
+        assert serial(balancer) != before
+        assert [done.result() for done in streams] == [True] * 20, "none was cut"
+    balancer.reload(candidate(service, haproxy_tls_pem=(certificate / "api.pem").read_text()))
+
+
+def test_the_definition_says_the_oldest_version(stub_address: str) -> None:
+    service = plan(stub_address, FIRST_PORT) | {"tls": {"minimum_version": "1.3"}}
+    text = candidate(service, haproxy_tls_pem="x").text("haproxy.cfg")
+    assert "ssl-min-ver TLSv1.3 " in text

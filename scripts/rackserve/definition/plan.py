@@ -11,8 +11,10 @@ from rackserve.definition.raw import BALANCERS, GPU_NODES, GROUPS, MONITORS
 from rackserve.definition.read import Definition
 
 ANY = "any"
+# Made there by the first render with certificate: lab_ca; it goes with the lab.
+LAB_CA = "/var/lib/rackserve-lab/ca/ca.pem"
 _AS_DECLARED = (
-    *("slos", "timeouts", "ports", "virtual_address", "tls", "edge", "routes", "canary"),
+    *("slos", "timeouts", "ports", "virtual_address", "edge", "routes", "canary"),
     *("scenarios", "retention", "tracing", "prices", "capacity"),
 )
 
@@ -54,6 +56,7 @@ def plan(definition: Definition, warnings: Iterable[str] = ()) -> dict[str, Any]
             "gpu_nodes": list(definition.members(GPU_NODES)),
             **{key: dumped[key] for key in _AS_DECLARED},
             "alerts": _alerts(dumped["alerts"]),
+            "tls": _tls(dumped["tls"]),
             "warnings": list(warnings),
         }
     )
@@ -67,6 +70,11 @@ def _whole(value: Any) -> Any:
     if isinstance(value, list):
         return [_whole(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _tls(dumped: dict[str, Any] | None) -> dict[str, Any] | None:
+    """With the file on the controller by which the service's own questions trust the certificate."""
+    return {**dumped, "trusted_by": dumped["chain"] or LAB_CA} if dumped else None
 
 
 def _alerts(dumped: dict[str, Any]) -> dict[str, Any]:

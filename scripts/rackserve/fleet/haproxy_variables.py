@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 
 from rackserve.definition.load import REPOSITORY, Inventory
+from rackserve.fleet.certificates import pem_for
 
 
 def variables(inventory: Inventory, node: str) -> dict[str, Any]:
@@ -12,4 +13,5 @@ def variables(inventory: Inventory, node: str) -> dict[str, Any]:
     defaults = yaml.safe_load((REPOSITORY / "roles/haproxy/defaults/main.yml").read_text())
     host = inventory.hosts[node]
     own = {name: host[name] for name in host if name.startswith("haproxy_")}
+    own.setdefault("haproxy_tls_pem", pem_for(inventory.plan, host))
     return {**defaults, **own, "haproxy_plan": inventory.plan, "haproxy_engine_key": host["service_engine_key"]}

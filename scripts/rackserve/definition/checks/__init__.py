@@ -33,6 +33,6 @@ CHECKS: tuple[Callable[[Definition], Iterator[Problem]], ...] = (
     memory.contexts_fit,
     stage.secrets_are_real,
     stage.probe_key_is_known,
-    effect.tls_is_not_ignored,
+    stage.the_labs_ca_is_for_the_lab,
     effect.protections_are_in_effect,
 )

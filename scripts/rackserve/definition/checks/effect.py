@@ -10,17 +10,6 @@ from rackserve.definition.problem import Path, Problem, key_text
 from rackserve.definition.read import Definition
 
 
-def tls_is_not_ignored(definition: Definition) -> Iterator[Problem]:
-    """The one setting that must not be passed over: its owner believes that keys and prompts travel encrypted."""
-    if definition.service.tls is not None:
-        yield Problem(
-            ("service_tls",),
-            "this version does not read it, and would serve without TLS",
-            "no service_tls",
-            "put certificate, chain and key (PEM) into a vault variable and haproxy_tls_pem in platform.yml",
-        )
-
-
 def protections_are_in_effect(definition: Definition) -> Iterator[Problem]:
     """One warning with every key that is set but not acted on."""
     found = [key_text(path) for path in _idle(definition)]

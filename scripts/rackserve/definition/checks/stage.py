@@ -44,6 +44,19 @@ def secrets_are_real(definition: Definition) -> Iterator[Problem]:
         )
 
 
+def the_labs_ca_is_for_the_lab(definition: Definition) -> Iterator[Problem]:
+    """Its key lies in the clear on the controller, and nobody else trusts it."""
+    tls = definition.service.tls
+    if tls is not None and tls.certificate == "lab_ca" and definition.service.stage == "prod":
+        yield Problem(
+            ("service_tls", "certificate"),
+            "is made by a CA that only the controller knows",
+            "supplied, with service_stage prod",
+            "give certificate, chain and key of a CA that your clients trust",
+            '"lab_ca"',
+        )
+
+
 def _example_secrets(definition: Definition) -> Iterator[Path]:
     service = definition.service
     for name, secret in (("engine_key", service.engine_key), ("probe_key", service.probe_key)):

@@ -51,7 +51,10 @@ def put(root: Path, maps: dict[str, str], digest: str, check: list[str], keep: i
         folder.chmod(0o755)
         for name, text in maps.items():
             write(folder / name, text)
-        done = subprocess.run([*check, str(folder / "haproxy.cfg")], capture_output=True, text=True, check=False)
+        # Lua files are named relative to this variable, so that a candidate is checked with its own ones.
+        surroundings = {**os.environ, "RACKSERVE_DIRECTORY": str(folder)}
+        command = [*check, str(folder / "haproxy.cfg")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=surroundings)
         if done.returncode != 0:
             alerts = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("[ALERT]")]
             sys.exit(f"HAProxy refuses the new maps: {(alerts or ['no reason given'])[0]}")
