@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from rackserve.definition import limits
+from rackserve.definition.queueing import queue_order, waiting_room
 
 # Written here on purpose: these keys open nothing but the stub engines of this folder.
 KEYS = {
@@ -66,11 +67,27 @@ def lane(priority: int, **changes: Any) -> dict[str, Any]:
     return {"priority": priority, "generation_timeout_seconds": 20, **changes}
 
 
-def plan(address: str, first_port: int, pools: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+def default_lanes() -> dict[str, dict[str, Any]]:
+    return {"interactive": lane(10), "batch": lane(200), "internal": lane(100)}
+
+
+def plan(
+    address: str,
+    first_port: int,
+    pools: dict[str, dict[str, Any]] | None = None,
+    lanes: dict[str, dict[str, Any]] | None = None,
+    reserved: dict[str, float] | None = None,
+) -> dict[str, Any]:
     """Engines listen on `address` from `first_port` on, in the order in which the pools name them."""
     pools = pools if pools is not None else default_pools()
     engines = [(pool_name, name) for pool_name, body in pools.items() for name in body["engines"]]
     everything = sorted(pools)
+    lanes = lanes if lanes is not None else default_lanes()
+    order = queue_order(lanes)
+    for name, (queue_class, offset) in order.items():
+        lanes[name] |= {"queue_class": queue_class, "queue_offset_ms": offset}
+    for body in pools.values():
+        body["waiting_room"] = waiting_room(lanes, body["lanes"], body["queue"]["timeout_seconds"], reserved or {})
     return {
         "name": "gateway",
         "stage": "test",
@@ -80,7 +97,7 @@ def plan(address: str, first_port: int, pools: dict[str, dict[str, Any]] | None 
             for number, (pool_name, name) in enumerate(engines)
         ],
         "pools": pools,
-        "lanes": {"interactive": lane(10), "batch": lane(200), "internal": lane(100)},
+        "lanes": lanes,
         "tenants": {
             "demo": tenant("demo", "interactive", everything),
             "batch": tenant("batch", "batch", everything),

@@ -35,6 +35,7 @@ FIELDS = {
     "tokens_estimated": bool,
     "idle_ms": int,
     "read_ms": int,
+    "room_ms": int,
     "queue_ms": int,
     "connect_ms": int,
     "headers_ms": int,

@@ -7,6 +7,7 @@ from rackserve.definition import limits
 from rackserve.definition.models import Node
 from rackserve.definition.models.pool import Engine, Pool
 from rackserve.definition.models.service import Service, Timeouts
+from rackserve.definition.queueing import queue_order, waiting_room
 from rackserve.definition.raw import BALANCERS, GPU_NODES, GROUPS, MONITORS
 from rackserve.definition.read import Definition
 
@@ -43,8 +44,10 @@ def plan(definition: Definition, warnings: Iterable[str] = ()) -> dict[str, Any]
                 name: {**dumped["releases"][name], "model_revision": service.models[release.model].revision}
                 for name, release in sorted(releases.items())
             },
-            "pools": {name: _pool(definition, dumped["pools"][name], pool) for name, pool in service.pools.items()},
-            "lanes": {name: _lane(dumped["lanes"][name], service.timeouts) for name in service.lanes},
+            "pools": {
+                name: _pool(definition, name, dumped["pools"][name], pool) for name, pool in service.pools.items()
+            },
+            "lanes": _lanes(dumped["lanes"], service.timeouts),
             "tenants": {
                 name: {**dumped["tenants"][name], "key_hashes": [key.sha256 for key in tenant.keys]}
                 for name, tenant in service.tenants.items()
@@ -119,7 +122,7 @@ def _served_names(service: Service, pool_name: str, pool: Pool) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _pool(definition: Definition, dumped: dict[str, Any], pool: Pool) -> dict[str, Any]:
+def _pool(definition: Definition, name: str, dumped: dict[str, Any], pool: Pool) -> dict[str, Any]:
     timeouts = resolved_timeouts(definition.service.timeouts, pool)
     return {
         **dumped,
@@ -128,13 +131,32 @@ def _pool(definition: Definition, dumped: dict[str, Any], pool: Pool) -> dict[st
         "timeouts": timeouts.model_dump(mode="json"),
         "lanes": list(pool.lanes or definition.service.lanes),
         "canary": dumped["canary"] or definition.service.canary.model_dump(mode="json"),
+        "waiting_room": _waiting_room(definition.service, name, pool),
     }
+
+
+def _waiting_room(service: Service, name: str, pool: Pool) -> dict[str, Any]:
+    lanes = {lane: body.model_dump(mode="json") for lane, body in service.lanes.items()}
+    reserved = {
+        tenant: body.reserved_slots_percent
+        for tenant, body in service.tenants.items()
+        if body.reserved_slots_percent and name in body.pools
+    }
+    return waiting_room(lanes, pool.lanes or service.lanes, pool.queue.timeout_seconds, reserved)
 
 
 def resolved_timeouts(timeouts: Timeouts, pool: Pool) -> Timeouts:
     """The service's time limits with what the pool says otherwise."""
     own = {key: value for key, value in pool.timeouts.model_dump().items() if value is not None}
     return timeouts.model_copy(update={"queue_seconds": pool.queue.timeout_seconds, **own})
+
+
+def _lanes(dumped: dict[str, Any], timeouts: Timeouts) -> dict[str, Any]:
+    order = queue_order(dumped)
+    return {
+        name: {**_lane(lane, timeouts), "queue_class": order[name][0], "queue_offset_ms": order[name][1]}
+        for name, lane in dumped.items()
+    }
 
 
 def _lane(dumped: dict[str, Any], timeouts: Timeouts) -> dict[str, Any]:

@@ -18,6 +18,8 @@ import jinja2
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates" / "haproxy"
 # The first one carries the traffic; engines are moved to the others at run time.
 TRACKS = ("stable", "baseline", "canary")
+# The first of two stick counters that count requests by lane; those before it are for limits and addresses.
+LANE_COUNTER = 9
 # Stands for the digest while the digest is computed, because one of the files names it.
 _DIGEST_TOKEN = "@configuration-digest@"
 _MARKER = re.compile(r"^# --- part: (?P<part>\S+)$")
@@ -84,6 +86,7 @@ def render(variables: Mapping[str, Any], node: str, templates: Path = TEMPLATES)
         "haproxy_node": node,
         "haproxy_tracks": list(TRACKS),
         "haproxy_digest": _DIGEST_TOKEN,
+        "haproxy_lane_counter": LANE_COUNTER,
         # Programs in lua/shared have one state for all threads, the others one per thread.
         "haproxy_lua": sorted(name for name in programs.values() if not name.startswith("lua/shared/")),
         "haproxy_lua_shared": sorted(name for name in programs.values() if name.startswith("lua/shared/")),

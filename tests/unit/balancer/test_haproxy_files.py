@@ -13,8 +13,8 @@ from gateway.balancer import variables
 from gateway.plan import ENGINE_KEY, KEYS, default_pools, plan, pool, tenant
 
 
-def service(**changes: Any) -> dict[str, Any]:
-    return plan("192.0.2.1", 19000) | changes
+def service(pools: dict[str, dict[str, Any]] | None = None, **changes: Any) -> dict[str, Any]:
+    return plan("192.0.2.1", 19000, pools) | changes
 
 
 def test_the_same_variables_give_the_same_digest_and_any_change_another() -> None:

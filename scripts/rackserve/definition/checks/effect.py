@@ -5,7 +5,7 @@ The schema is complete from the start, so that names never change; the entries h
 
 from collections.abc import Iterator
 
-from rackserve.definition.models.tenant import Lane, Tenant
+from rackserve.definition.models.tenant import Tenant
 from rackserve.definition.problem import Path, Problem, key_text
 from rackserve.definition.read import Definition
 
@@ -30,20 +30,9 @@ def _idle(definition: Definition) -> Iterator[Path]:
             yield (f"service_{name}",)
     if service.alerts.receivers or service.alerts.dead_man_url:
         yield ("service_alerts",)
-    for name, lane in service.lanes.items():
-        yield from (("service_lanes", name, key) for key in _idle_of_lane(lane))
     for name, tenant in service.tenants.items():
         yield from (("service_tenants", name, key) for key in _idle_of_tenant(tenant))
 
 
-def _idle_of_lane(lane: Lane) -> Iterator[str]:
-    """Not the time limits: there the pool's own apply, so a request is bounded anyway."""
-    yield from (
-        key
-        for key in ("slots_percent", "slots_percent_by_hour", "queue_percent", "ageing_seconds")
-        if key in lane.model_fields_set
-    )
-
-
 def _idle_of_tenant(tenant: Tenant) -> Iterator[str]:
-    yield from (key for key in ("reserved_slots_percent", "budget") if key in tenant.model_fields_set)
+    yield from (key for key in ("budget",) if key in tenant.model_fields_set)
