@@ -139,7 +139,15 @@ class Stub:
             writer.write(f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n".encode())
             await writer.drain()
             return keep
-        seen = Seen(engine.name, method, path, headers, json.loads(body), time.monotonic())
+        try:
+            parsed = json.loads(body)
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, dict):
+            # As an engine does: what is no JSON object is the client's mistake, not a reason to hang up.
+            error = {"message": "made by the stub", "type": "stub_error", "param": None, "code": 400}
+            return await self._whole(writer, 400, {"error": error}) and keep
+        seen = Seen(engine.name, method, path, headers, parsed, time.monotonic())
         engine.seen.append(seen)
         engine.running += 1
         engine.peak = max(engine.peak, engine.running)
@@ -158,7 +166,9 @@ class Stub:
         body = b""
         while size := int(await reader.readuntil(b"\r\n"), 16):
             body += (await reader.readexactly(size + 2))[:-2]
-        await reader.readexactly(2)
+        # Trailers, if any, end with an empty line.
+        while await reader.readuntil(b"\r\n") != b"\r\n":
+            continue
         return body
 
     async def _answer(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
