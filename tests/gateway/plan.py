@@ -134,4 +134,8 @@ def limit(plan: dict[str, Any], tenant: str, key: dict[str, Any] | None = None, 
     plan["tenants"][tenant]["limits"] = tenants
     plan["tenants"][tenant]["keys"][0]["limits"] = key or {}
     everyone = (plan["tenants"], plan["lanes"])
-    return plan | {"limits": limits.of_keys(*everyone), "declared_limits": limits.declared(*everyone)}
+    return plan | {
+        "limits": limits.of_keys(*everyone),
+        "declared_limits": limits.declared(*everyone),
+        "message_caps": limits.message_caps(*everyone),
+    }

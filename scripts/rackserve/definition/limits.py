@@ -34,12 +34,19 @@ def declared(tenants: Mapping[str, Any], lanes: Mapping[str, Any]) -> list[str]:
     return sorted({name for numbers in every for name, number in numbers.items() if number})
 
 
+def message_caps(tenants: Mapping[str, Any], lanes: Mapping[str, Any]) -> list[int]:
+    """Each cap on messages that occurs."""
+    every = [*of_keys(tenants, lanes).values(), *(_of_key({}, of_tenant(tenant, lanes)) for tenant in tenants.values())]
+    return sorted({numbers["messages"] for numbers in every} - {0})
+
+
 def _of_key(own: Mapping[str, Any], outer: Mapping[str, Any]) -> dict[str, int]:
     numbers = {f"key_{name}": own.get(name) or 0 for name in COUNTED}
     numbers |= {f"tenant_{name}": outer.get(name) or 0 for name in COUNTED}
     numbers |= {name: _lower(own.get(name), outer.get(name)) for name in CAPS}
-    default = own.get("default_max_tokens") or outer.get("default_max_tokens")
-    numbers["default_max_tokens"] = _lower(default, numbers["max_tokens"] or None) if default else 0
+    # Without a default, a request that does not say max_tokens would evade the cap.
+    default = own.get("default_max_tokens") or outer.get("default_max_tokens") or None
+    numbers["default_max_tokens"] = _lower(default, numbers["max_tokens"] or None)
     how = own.get("over_cap") or outer.get("over_cap") or "refuse"
     numbers["clamp"] = int(how == "clamp" and bool(numbers["max_tokens"]))
     return numbers

@@ -54,6 +54,7 @@ def plan(definition: Definition, warnings: Iterable[str] = ()) -> dict[str, Any]
             },
             "limits": limits.of_keys(*counted),
             "declared_limits": limits.declared(*counted),
+            "message_caps": limits.message_caps(*counted),
             "balancers": list(definition.members(BALANCERS)),
             "monitors": list(definition.members(MONITORS)),
             "gpu_nodes": list(definition.members(GPU_NODES)),
