@@ -43,6 +43,17 @@ def test_the_least_loaded_engine_gets_the_next_request(balancer: Balancer, stub:
     assert long.result().status_code == 200
 
 
+def test_a_beginning_that_everybody_sends_does_not_fill_one_engine(
+    balancer: Balancer, stub: Stub, crowd: Crowd
+) -> None:
+    """The pool hashed: three engines of eight slots, none above 150 % of the mean."""
+    answers = [crowd.ask(chat("hashed", content="the same beginning", ttft=0.8)) for _ in range(12)]
+    assert [answer.result().status_code for answer in answers] == [200] * 12
+    peaks = sorted(stub.engines[name].peak for name in ("hashed-1", "hashed-2", "hashed-3"))
+    assert peaks[-1] <= 7, f"12 requests, mean 4, bound 6, and one on the way: {peaks}"
+    assert peaks[-1] > peaks[0], f"but its own engine has the most: {peaks}"
+
+
 def test_a_full_queue_is_503_at_once(balancer: Balancer, stub: Stub, crowd: Crowd) -> None:
     running = crowd.ask(chat("narrow", ttft=1.0))
     eventually(lambda: stub.seen("narrow-1"), "one request on the only slot")

@@ -31,6 +31,8 @@ def routed(running: Balancer, stub_address: str) -> Iterator[None]:
         rule("lower_prompt_cap", 40, prompt_tokens=500, lanes=["batch"]),
         rule("other_pool", 90, pool="wide"),
     ]
+    service["pools"]["hashed"]["release"] = "ordered-1"
+    service["releases"] = {"ordered-1": {"flags": {"scheduling-policy": "priority"}}}
     running.reload(candidate(service))
     yield
     running.reload(candidate(plan(stub_address, FIRST_PORT)))
@@ -89,7 +91,7 @@ def test_a_filling_queue_degrades_as_declared_and_says_so(balancer: Balancer, st
     refused = crowd.ask(chat("narrow", content=LONG), tenant="batch").result()
     assert (refused.status_code, error_of(refused)["code"]) == (413, "prompt_too_long_now")
     assert refused.headers["x-rackserve-degraded"] == "lower_prompt_cap"
-    second = crowd.ask(chat("narrow"))
+    second = crowd.ask(chat("narrow", name="second") | {"max_tokens": 500})
     eventually(lambda: waiting(balancer) == 2, "all of the queue is taken")
     moved = crowd.ask(chat("narrow")).result()
     assert (moved.status_code, moved.headers["x-rackserve-degraded"]) == (200, "other_pool")
@@ -97,8 +99,20 @@ def test_a_filling_queue_degrades_as_declared_and_says_so(balancer: Balancer, st
     answers = [running.result(), first.result(), second.result()]
     degraded = [answer.headers.get("x-rackserve-degraded") for answer in answers]
     assert degraded == [None, None, "shorter_replies"], "declared by the request before it, and said"
+    lengths = {seen.body["stub"].get("name"): seen.body.get("max_tokens") for seen in stub.seen("narrow-1")}
+    assert lengths == {None: None, "second": 64}
 
 
 def test_without_load_nothing_is_degraded(client: httpx.Client) -> None:
     seen = stream(client, chat("narrow", stream=True))
     assert "x-rackserve-degraded" not in seen.headers
+
+
+def test_a_client_cannot_set_its_place_in_an_engine_that_orders(client: httpx.Client, stub: Stub) -> None:
+    refused = client.post(CHAT, json=chat("hashed") | {"priority": -1})
+    assert (refused.status_code, error_of(refused)["code"]) == (400, "priority_not_allowed")
+    assert not stub.seen()
+    probe = {"authorization": f"Bearer {KEYS['probe']}"}
+    assert client.post(CHAT, json=chat("hashed") | {"priority": -1}, headers=probe).status_code == 200
+    assert client.post(CHAT, json=chat("hashed")).status_code == 200
+    assert client.post(CHAT, json=chat("duo") | {"priority": -1}).status_code == 200, "the others take no notice"
