@@ -51,9 +51,7 @@ class Wanted:
 
 def wanted_for(variables: Mapping[str, Any], node: str) -> Wanted:
     candidate = render(variables, node)
-    plan = variables["haproxy_plan"]
-    keyless = {name: {**tenant, "keys": [], "key_hashes": []} for name, tenant in plan["tenants"].items()}
-    bare = render({**variables, "haproxy_plan": {**plan, "tenants": keyless}}, node)
+    bare = render({**variables, "haproxy_plan": _keyless(variables["haproxy_plan"])}, node)
     without = {file.path: file.text for file in bare.files}
     hanging = [
         file.path
@@ -67,6 +65,17 @@ def wanted_for(variables: Mapping[str, Any], node: str) -> Wanted:
         f"{variables['haproxy_runtime_directory']}/admin.sock",
         int(variables["haproxy_keep_candidates"]),
     )
+
+
+def _keyless(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan as if no tenant had a key: none in the tenants, and nothing that is filed under TENANT/KEY."""
+    names = {f"{name}/{key['id']}" for name, tenant in plan["tenants"].items() for key in tenant["keys"]}
+    tenants = {name: {**tenant, "keys": [], "key_hashes": []} for name, tenant in plan["tenants"].items()}
+    others = {
+        part: {name: one for name, one in value.items() if name not in names} if isinstance(value, Mapping) else value
+        for part, value in plan.items()
+    }
+    return {**others, "tenants": tenants}
 
 
 def apply(host: Host, wanted: Wanted, deadline_seconds: float = 30) -> Applied:

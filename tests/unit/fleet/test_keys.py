@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 import yaml
 from rackserve.fleet import keys, keys_inventory
 from rackserve.fleet.errors import RefusedError
-from rackserve.fleet.haproxy_files import Candidate, render
+from rackserve.fleet.haproxy_files import TEMPLATES, Candidate, render
 from rackserve.fleet.keys_apply import KEYS_MAP, Applied, apply, entries_of, wanted_for
 from rackserve.fleet.ssh import CommandHost
 
@@ -275,6 +276,17 @@ def test_a_tenant_with_pools_of_its_own_brings_its_menu(balancer: Balancer) -> N
     balancer.service["tenants"]["fresh"] = tenant("demo", "batch", ["wide", "many"]) | {"keys": []}
     with_key(balancer.service, "fresh", "its-first")
     balancer.apply()
+    assert balancer.agrees()
+
+
+def test_limits_that_are_filed_under_a_key_come_and_go_with_it(balancer: Balancer) -> None:
+    """In the lab: the demo tenant has limits, and a new key of it brings its own line of the map."""
+    numbers = dict.fromkeys(re.findall(r"'([a-z_]+)'", (TEMPLATES / "_limits.j2").read_text()), 10)
+    balancer.service["limits"] = {"demo/demo-1": numbers}
+    balancer.site()
+    with_key(balancer.service, "demo", "demo-2")
+    balancer.service["limits"]["demo/demo-2"] = numbers
+    assert balancer.apply().waiting == ()
     assert balancer.agrees()
 
 
