@@ -22,9 +22,14 @@ from gateway.plan import ENGINE_KEY, NODE, UNIT
 T = TypeVar("T")
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-CONFIGURATION = f"/etc/{UNIT}"
-RUNTIME = f"/run/{UNIT}"
-STATE = f"/var/lib/{UNIT}"
+
+
+def directories(unit: str) -> tuple[str, str, str]:
+    """Where a balancer has its configuration, its sockets and its state."""
+    return f"/etc/{unit}", f"/run/{unit}", f"/var/lib/{unit}"
+
+
+CONFIGURATION, RUNTIME, STATE = directories(UNIT)
 
 
 def eventually(check: Callable[[], T | None], what: str, seconds: float = 10) -> T:
@@ -41,16 +46,13 @@ def eventually(check: Callable[[], T | None], what: str, seconds: float = 10) ->
 def variables(plan: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The role's variables as a playbook would set them: its defaults, the plan, and what a test changes."""
     defaults = yaml.safe_load((REPOSITORY / "roles/haproxy/defaults/main.yml").read_text())
-    directories = {
-        "haproxy_config_directory": CONFIGURATION,
-        "haproxy_runtime_directory": RUNTIME,
-        "haproxy_state_directory": STATE,
-    }
-    return {**defaults, "haproxy_plan": plan, "haproxy_engine_key": ENGINE_KEY, **directories, **changes}
+    names = ("haproxy_config_directory", "haproxy_runtime_directory", "haproxy_state_directory")
+    own = dict(zip(names, directories(changes.pop("unit", UNIT)), strict=True))
+    return {**defaults, "haproxy_plan": plan, "haproxy_engine_key": ENGINE_KEY, **own, **changes}
 
 
-def candidate(plan: dict[str, Any], **changes: Any) -> Candidate:
-    return render(variables(plan, **changes), NODE)
+def candidate(plan: dict[str, Any], name: str = NODE, **changes: Any) -> Candidate:
+    return render(variables(plan, **changes), name)
 
 
 class Node:
@@ -82,8 +84,9 @@ class Node:
 class Balancer:
     """HAProxy with one candidate; reading its log, its statistics and its runtime API."""
 
-    def __init__(self, node: Node, api_port: int, private_port: int) -> None:
+    def __init__(self, node: Node, api_port: int, private_port: int, unit: str = UNIT) -> None:
         self.node = node
+        self.unit, self.configuration, self.runtime_directory, self.state_directory = unit, *directories(unit)
         self.url = f"http://{node.address}:{api_port}"
         self.private_url = f"http://{node.address}:{private_port}"
         self.api = (node.address, api_port)
@@ -96,7 +99,7 @@ class Balancer:
             "command -v haproxy >/dev/null || { export DEBIAN_FRONTEND=noninteractive; "
             "apt-get update -q && apt-get install -yq --no-install-recommends haproxy; }"
         )
-        self.node.run(f"install -d {CONFIGURATION} {RUNTIME} {STATE}")
+        self.node.run(f"install -d {self.configuration} {self.runtime_directory} {self.state_directory}")
 
     def put(self, candidate: Candidate) -> None:
         """Replaces the files and lets HAProxy check them, warnings being errors."""
@@ -107,19 +110,19 @@ class Balancer:
                 data = file.text.encode()
                 info.size, info.mode = len(data), 0o640
                 tar.addfile(info, io.BytesIO(data))
-        self.node.run(f"rm -rf {CONFIGURATION}/* && tar -x -C {CONFIGURATION} -f -", archive.getvalue())
+        self.node.run(f"rm -rf {self.configuration}/* && tar -x -C {self.configuration} -f -", archive.getvalue())
         self.check()
 
     def check(self) -> str:
-        return self.node.run(f"haproxy -c -dW -f {CONFIGURATION}/haproxy.cfg 2>&1")
+        return self.node.run(f"haproxy -c -dW -f {self.configuration}/haproxy.cfg 2>&1")
 
     def start(self, candidate: Candidate) -> None:
         self.stop()
-        self.node.run(f"rm -f {STATE}/server-state; install -d {RUNTIME}")
+        self.node.run(f"rm -f {self.state_directory}/server-state; install -d {self.runtime_directory}")
         self.put(candidate)
         self.node.run(
-            f"systemd-run --quiet --collect --unit={UNIT} -p Type=notify -p LogRateLimitIntervalSec=0 "
-            f"haproxy -Ws -f {CONFIGURATION}/haproxy.cfg -p {RUNTIME}/pid -S {RUNTIME}/master.sock"
+            f"systemd-run --quiet --collect --unit={self.unit} -p Type=notify -p LogRateLimitIntervalSec=0 "
+            f"haproxy -Ws -f {self.configuration}/haproxy.cfg -p {self.runtime_directory}/pid -S {self.runtime_directory}/master.sock"
         )
         self._follow()
         self.wait_for(candidate.digest)
@@ -130,10 +133,12 @@ class Balancer:
         self.wait_for(candidate.digest)
 
     def signal_reload(self) -> None:
-        self.node.run(f"systemctl kill --kill-whom=main --signal=USR2 {UNIT}")
+        self.node.run(f"systemctl kill --kill-whom=main --signal=USR2 {self.unit}")
 
     def stop(self) -> None:
-        self.node.run(f"systemctl stop {UNIT} 2>/dev/null || true; systemctl reset-failed {UNIT} 2>/dev/null || true")
+        self.node.run(
+            f"systemctl stop {self.unit} 2>/dev/null || true; systemctl reset-failed {self.unit} 2>/dev/null || true"
+        )
         if self._follower is not None and self._reader is not None:
             self._follower.terminate()
             self._follower.wait(timeout=5)
@@ -174,7 +179,7 @@ class Balancer:
         """One command to the runtime API, over its socket in the node."""
         talk = (
             "import socket,sys\n"
-            f"s=socket.socket(socket.AF_UNIX); s.connect('{RUNTIME}/admin.sock')\n"
+            f"s=socket.socket(socket.AF_UNIX); s.connect('{self.runtime_directory}/admin.sock')\n"
             f"s.sendall(b{(command + chr(10))!r})\n"
             "while data:=s.recv(65536): sys.stdout.write(data.decode())\n"
         )
@@ -198,7 +203,7 @@ class Balancer:
     def _follow(self) -> None:
         self._log.clear()
         follower = subprocess.Popen(
-            self.node.command(f"journalctl --unit={UNIT} --output=cat --follow --lines=0"),
+            self.node.command(f"journalctl --unit={self.unit} --output=cat --follow --lines=0"),
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,

@@ -25,11 +25,18 @@ def budget(balancer: Balancer, stub_address: str) -> Iterator[Callable[..., Bala
         balancer.start(candidate(service))
         eventually(balancer.all_up, "every engine in service")
         eventually(lambda: time.time() % 60 < 60 - seconds, "the next minute", 60)
+        eventually(lambda: seen_in_the_log(balancer), "a line of the new process in the log")
         return balancer
 
     yield with_budget
     balancer.start(candidate(plan(stub_address, FIRST_PORT)))
     eventually(balancer.all_up, "every engine in service")
+
+
+def seen_in_the_log(balancer: Balancer) -> bool:
+    """A cheap refusal that is logged: the reader of the log is connected."""
+    httpx.get(f"{balancer.url}/nothing")
+    return any("unknown_path" in line for line in balancer.log_lines())
 
 
 def charged(balancer: Balancer, name: str = "demo", counter: int = 1) -> int:
