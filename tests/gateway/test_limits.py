@@ -129,3 +129,23 @@ def test_the_official_client_raises_rate_limit_error(limited: Any, balancer: Bal
             client.chat.completions.create(model="duo", messages=message)
     assert caught.value.code == "rate_limit_exceeded"
     assert int(caught.value.response.headers["retry-after"]) >= 1
+
+
+def test_the_official_client_waits_as_told_and_then_succeeds(
+    limited: Any, balancer: Balancer, client: httpx.Client, stub: Stub
+) -> None:
+    """One retry after Retry-After, not a storm of them."""
+    limited(concurrent_requests=1)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        openai.OpenAI(base_url=f"{balancer.url}/v1", api_key=KEYS["demo"], max_retries=2, timeout=15) as official,
+    ):
+        running = pool.submit(stream, client, chat("many", stream=True, tokens=30, gap=0.05))
+        eventually(lambda: any(engine.running for engine in stub.engines.values()), "the place taken")
+        before = len([line for line in balancer.log_lines() if '"status":429' in line])
+        message: Any = [{"role": "user", "content": "hi"}]
+        answer = official.chat.completions.create(model="many", messages=message)
+        assert answer.choices[0].message.content
+        assert running.result().complete
+    refused = [line for line in balancer.log_lines() if '"status":429' in line]
+    assert 1 <= len(refused) - before <= 2
