@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rackserve.definition.problem import Problem
+
 # 32 random bytes: guessing is hopeless, so a plain SHA-256 is enough to store.
 _RANDOM_BYTES = 32
 _LONGEST_ID = 40
@@ -79,6 +81,20 @@ def listed(plan: Mapping[str, Any], today: datetime.date, only: str | None = Non
             state = "expired" if is_expired(expires, today) else "expires" if expires else "valid"
             found.append(Listed(name, key["id"], key.get("lane") or tenant["lane"], state, expires, key["sha256"]))
     return found
+
+
+def expired_warnings(plan: Mapping[str, Any], today: datetime.date) -> list[Problem]:
+    """Beside the validator, which knows no clock."""
+    return [
+        Problem(
+            ("service_tenants", one.tenant, "keys"),
+            f"the key {one.id} is refused since {one.expires} (UTC)",
+            remedy=f"remove it with: scripts/keys revoke {one.tenant} {one.id}",
+            severity="warning",
+        )
+        for one in listed(plan, today)
+        if one.state == "expired"
+    ]
 
 
 def key_to_replace(plan: Mapping[str, Any], tenant: str, wanted: str | None, today: datetime.date) -> str:

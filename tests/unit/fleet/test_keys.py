@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -142,6 +143,17 @@ def test_an_id_is_never_given_twice() -> None:
 def test_expired_keys_are_shown_as_such_from_their_day_on() -> None:
     found = keys.listed(some_plan(("a", None), ("b", "2026-06-02"), ("c", "2026-06-01")), TODAY)
     assert [one.state for one in found] == ["valid", "expires", "expired"]
+
+
+def test_the_validator_warns_of_expired_keys_with_the_command_that_removes_them(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(REPOSITORY / "inventory/lab", tmp_path / "lab"))
+    file = copy / "group_vars/all/service.yml"
+    file.write_text(keys_inventory.set_expiry(file.read_text(), "demo", "demo-1", "2020-01-01"))
+    command = [str(REPOSITORY / "scripts/validate"), "-i", str(copy)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the key demo-1 is refused since 2020-01-01 (UTC)" in done.stderr
+    assert "scripts/keys revoke demo demo-1" in done.stderr
 
 
 @pytest.mark.parametrize(
