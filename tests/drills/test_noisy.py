@@ -1,10 +1,9 @@
 """One tenant at fifty times its limit: the others' p95 changes by at most a tenth."""
 
 import asyncio
-from typing import Any
 
 from gateway.asking import chat
-from gateway.plan import KEYS, limit
+from gateway.plan import KEYS
 
 from drills.conftest import Prepare
 from drills.load import Planned, Seen, first_tokens, percentile, poisson, run
@@ -24,10 +23,7 @@ def traffic(noise: bool) -> list[Planned]:
 
 
 def test_a_tenant_at_fifty_times_its_limit_hardly_changes_the_others_p95(prepared: Prepare) -> None:
-    def limited(service: dict[str, Any]) -> dict[str, Any]:
-        return limit(service, "batch", requests_per_minute=LIMIT_PER_MINUTE)
-
-    balancer = prepared(limited, slots=16, max_requests=32, timeout_seconds=10)
+    balancer = prepared(limits={"requests_per_minute": LIMIT_PER_MINUTE}, slots=16, max_requests=32, timeout_seconds=10)
     alone: list[Seen] = []
     beside: list[Seen] = []
     for _ in range(ROUNDS):

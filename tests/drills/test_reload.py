@@ -14,7 +14,7 @@ STREAMS = 200
 
 
 def test_a_reload_cuts_none_of_two_hundred_streams(prepared: Prepare, stub_address: str) -> None:
-    balancer = prepared(lambda service: service, slots=STREAMS, max_requests=STREAMS, timeout_seconds=10)
+    balancer = prepared(slots=STREAMS, max_requests=STREAMS, timeout_seconds=10)
     body = chat("duo", stream=True, ttft=0.1, gap=0.25, tokens=40)
 
     async def drill() -> tuple[list[bool], int]:
