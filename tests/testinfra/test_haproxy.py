@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -57,9 +58,14 @@ def runtime(host: Host, wanted: dict[str, Any], command: str) -> str:
 
 def api(variables: dict[str, Any], service: dict[str, Any], path: str) -> tuple[int, dict[str, str], Any]:
     """Asks the API port from here, as a client does."""
-    scheme = "https" if variables.get("haproxy_tls_pem") else "http"
+    tls = service.get("tls")
+    scheme = "https" if tls or variables.get("haproxy_tls_pem") else "http"
     url = f"{scheme}://{variables['ansible_host']}:{service['ports']['api']}{path}"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    context = ssl.create_default_context(cafile=tls["trusted_by"] if tls else None)
+    # A supplied certificate is made for the name that clients use; here a balancer is asked by its address.
+    context.check_hostname = not tls or tls["certificate"] == "lab_ca"
+    handlers = [urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)]
+    opener = urllib.request.build_opener(*handlers)
     try:
         with opener.open(url, timeout=10) as answer:
             return answer.status, {name.lower(): value for name, value in answer.headers.items()}, json.load(answer)
