@@ -28,9 +28,15 @@ def restored(running: Balancer, stub_address: str) -> Iterator[None]:
 def configure(restored: None, balancer: Balancer, stub_address: str) -> Configure:
     """The lane batch with these settings, the pool narrow with this queue."""
 
-    def configured(queue: dict[str, Any] | None = None, reserved: dict[str, float] | None = None, **batch: Any) -> None:
+    def configured(
+        queue: dict[str, Any] | None = None,
+        reserved: dict[str, float] | None = None,
+        slots: int = 1,
+        **batch: Any,
+    ) -> None:
         lanes, pools = default_lanes(), default_pools()
         lanes["batch"] |= batch
+        pools["narrow"]["slots_per_balancer"] = slots
         pools["narrow"]["queue"] |= queue or {}
         balancer.reload(candidate(plan(stub_address, FIRST_PORT, pools, lanes, reserved)))
         eventually(balancer.all_up, "every engine in service")
@@ -143,6 +149,18 @@ def test_those_who_wait_in_front_count_for_the_bound_of_the_pool(
     assert "2 requests wait, at most 2 may" in error_of(refused)["message"]
     assert running.result().status_code == 200
     assert sorted(answer.result().status_code for answer in waiting) == [200, 200, 503]
+
+
+def test_a_room_full_of_batch_does_not_keep_interactive_from_a_free_slot(
+    configure: Configure, balancer: Balancer, stub: Stub, crowd: Crowd
+) -> None:
+    """The pool narrow with two slots, of which batch may hold one, and two places."""
+    configure(queue={"max_requests": 2, "timeout_seconds": 8}, slots=2, slots_percent=50)
+    running = [crowd.ask(chat("narrow", ttft=1.5, name="batch"), tenant="batch") for _ in range(4)]
+    eventually(lambda: sum(answer.done() for answer in running) == 1, "one runs, two wait, one is refused")
+    assert crowd.ask(chat("narrow", name="quick")).result().status_code == 200
+    assert len(named(stub, "batch")) == 1
+    assert sorted(answer.result().status_code for answer in running) == [200, 200, 200, 503]
 
 
 @pytest.mark.parametrize("share", [100, 50], ids=["in the queue", "in the room"])
