@@ -202,7 +202,9 @@ class Stub:
             self._event(writer, json.dumps(chunk(seen, number)))
             await writer.drain()
             await pause(float(wish.get("gap", 0)))
-        usage = {**chunk(seen, None), "choices": [], "usage": usage_of(tokens)}
+        usage: dict[str, Any] = {**chunk(seen, None), "choices": [], "usage": usage_of(tokens)}
+        if seen.path == "/v1/responses":
+            usage = completed_response(tokens)
         self._event(writer, json.dumps(usage))
         self._event(writer, "[DONE]")
         writer.write(b"0\r\n\r\n")
@@ -239,6 +241,14 @@ def watching(reader: asyncio.StreamReader) -> Callable[[float], Coroutine[Any, A
 
 def usage_of(tokens: int) -> dict[str, int]:
     return {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}
+
+
+def completed_response(tokens: int) -> dict[str, Any]:
+    """The last event of a streamed response: all of the text again, then the usage."""
+    usage = {"input_tokens": 7, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": tokens}
+    output = [{"type": "message", "content": [{"type": "output_text", "text": "t " * 20_000}]}]
+    response = {"id": "resp-stub", "output": output, "usage": {**usage, "total_tokens": 7 + tokens}, "metadata": {}}
+    return {"type": "response.completed", "response": response}
 
 
 def chunk(seen: Seen, number: int | None) -> dict[str, Any]:

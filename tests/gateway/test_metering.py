@@ -118,6 +118,15 @@ def test_the_log_says_what_was_used(balancer: Balancer, client: httpx.Client, st
     assert (entry["prompt_tokens"], entry["tokens"], entry["tokens_estimated"]) == (PROMPT, PROMPT + 5, False)
 
 
+def test_the_usage_of_a_streamed_response_is_read(balancer: Balancer, client: httpx.Client) -> None:
+    """The responses API has other names for it, at the end of an event that repeats the whole answer."""
+    body = {"model": "many", "input": "hi", "stream": True, "stub": {"tokens": 9}}
+    answer = client.post("/v1/responses", json=body, headers={"x-request-id": "responses-0001"})
+    assert answer.status_code == 200
+    entry = balancer.log_entry("responses-0001")
+    assert (entry["prompt_tokens"], entry["tokens"], entry["tokens_estimated"]) == (PROMPT, PROMPT + 9, False)
+
+
 def test_a_stream_the_client_leaves_is_charged_an_estimate(
     budget: Callable[..., Balancer], client: httpx.Client, stub: Stub
 ) -> None:
@@ -132,6 +141,20 @@ def test_a_stream_the_client_leaves_is_charged_an_estimate(
     assert entry["tokens"] > 0
     eventually(lambda: charged(balancer) == entry["tokens"], "the estimate charged")
     assert charged(balancer, counter=2) == entry["tokens"]
+
+
+def test_a_stream_that_outlives_a_reload_is_charged_to_the_new_process(
+    budget: Callable[..., Balancer], client: httpx.Client, stub: Stub, stub_address: str
+) -> None:
+    balancer = budget(10_000)
+    body = chat("many", stream=True, tokens=80, gap=0.05)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(stream, client, body)
+        eventually(lambda: any(engine.running for engine in stub.engines.values()), "the stream running")
+        balancer.reload(candidate(limit(plan(stub_address, FIRST_PORT), "demo", None, tokens_per_minute=9_999)))
+        assert charged(balancer) == 0
+        assert running.result().complete
+    eventually(lambda: charged(balancer) == 80 + PROMPT, "the stream charged in the new process")
 
 
 def test_an_answer_without_usage_does_no_harm(balancer: Balancer, client: httpx.Client) -> None:
