@@ -42,6 +42,9 @@ def handed_over(directory: Path, play_name: str, role: str, *variables: str) -> 
     ]
     path = directory / "play.yml"
     path.write_text(yaml.safe_dump(book))
+    # Without what other tests have put there for Ansible.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    environment["ANSIBLE_PYTHON_INTERPRETER"] = str(REPOSITORY / ".venv/bin/python")
     done = subprocess.run(
         [str(REPOSITORY / ".venv/bin/ansible-playbook"), "-i", "localhost,", str(path)],
         check=False,
@@ -49,8 +52,7 @@ def handed_over(directory: Path, play_name: str, role: str, *variables: str) -> 
         text=True,
         cwd=directory,
         timeout=120,
-        # Not what other tests have put there for Ansible.
-        env={name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+        env=environment,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     shown: dict[str, Any] = json.loads((directory / "values.json").read_text())
