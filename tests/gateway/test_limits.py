@@ -100,7 +100,7 @@ def test_what_runs_at_once_is_bounded(
         running = [pool.submit(stream, client, body) for _ in range(3)]
         eventually(lambda: sum(engine.running for engine in stub.engines.values()) == 3, "three streams")
         answer = client.post(CHAT, json=chat("many", stream=True))
-        assert answer.status_code == 429
+        assert answer.status_code == 429, balancer.runtime("show table running")
         assert error_of(answer)["code"] == f"{level}_{name}"
         assert int(answer.headers["retry-after"]) > 0
         plain = client.post(CHAT, json=chat("many"))
