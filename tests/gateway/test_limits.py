@@ -99,6 +99,7 @@ def test_what_runs_at_once_is_bounded(
     with ThreadPoolExecutor(3) as pool:
         running = [pool.submit(stream, client, body) for _ in range(3)]
         eventually(lambda: sum(engine.running for engine in stub.engines.values()) == 3, "three streams")
+        eventually(lambda: "conn_cur=3" in balancer.runtime("show table running"), "three streams in the table")
         answer = client.post(CHAT, json=chat("many", stream=True))
         assert answer.status_code == 429, balancer.runtime("show table running")
         assert error_of(answer)["code"] == f"{level}_{name}"

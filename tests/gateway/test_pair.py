@@ -80,7 +80,7 @@ def test_tokens_at_one_balancer_count_at_the_other(pair: Any) -> None:
 
 
 def test_both_at_once_overshoot_by_the_lag_of_the_tables_only(pair: Any) -> None:
-    """Stated: what the other balancer admits within the lag (measured below 0.1 s), never more than twice the limit."""
+    """Stated: what the other balancer admits within the lag of the tables, never more than twice the limit."""
     first, second = pair(requests_per_minute=20)
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda number: ask((first, second)[number % 2]).status_code, range(80)))
