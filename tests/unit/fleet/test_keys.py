@@ -120,6 +120,13 @@ def test_what_cannot_be_edited_is_refused_in_one_sentence(text: str) -> None:
         keys_inventory.add_key(text, "demo", "new", HASH)
 
 
+def test_an_edit_that_would_change_another_tenant_is_refused() -> None:
+    """Two tenants with one list: a key for the one would be a key for both."""
+    shared = "service_tenants:\n  demo:\n    keys: &both\n      - {id: a, sha256: aa}\n  twin:\n    keys: *both\n"
+    with pytest.raises(keys.KeyRefused, match="keys of demo are written in a form that cannot be edited"):
+        keys_inventory.add_key(shared, "demo", "new", HASH)
+
+
 def test_a_linked_file_is_written_where_it_really_is(tmp_path: Path) -> None:
     real, link = tmp_path / "real.yml", tmp_path / "link.yml"
     real.write_text("a: 1\n")
