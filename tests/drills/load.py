@@ -1,11 +1,15 @@
-"""Open-loop load: requests leave at their appointed times, whatever became of those before. Bounded in count and time."""
+"""Open-loop load: requests leave at their appointed times, whatever became of those before. Bounded in count and time.
+
+Standard library only, so that it also runs inside a node: python3 load.py <plan.json, a list of Planned; prints Seen.
+"""
 
 import asyncio
 import json
 import random
+import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 CHAT = "/v1/chat/completions"
@@ -13,12 +17,15 @@ CHAT = "/v1/chat/completions"
 
 @dataclass(frozen=True)
 class Planned:
-    """One request: when it leaves (seconds after the start), with which key and body."""
+    """One request: when it leaves (seconds after the start), with which key and body, and where to if not to the one."""
 
     at_seconds: float
     kind: str
     key: str
     body: dict[str, Any]
+    lane: str = ""
+    host: str = ""
+    port: int = 0
 
 
 @dataclass
@@ -31,6 +38,7 @@ class Seen:
     headers: dict[str, str] = field(default_factory=dict)
     complete: bool = False
     error: str = ""
+    seconds: float = 0.0
 
 
 def poisson(rate: float, seconds: float, seed: int) -> list[float]:
@@ -45,6 +53,7 @@ async def ask(host: str, port: int, planned: Planned, limit_seconds: float) -> S
     data = json.dumps(planned.body).encode()
     head = (
         f"POST {CHAT} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        f"{f'x-lane: {planned.lane}{chr(13)}{chr(10)}' if planned.lane else ''}"
         f"authorization: Bearer {planned.key}\r\ncontent-length: {len(data)}\r\n\r\n"
     )
     begin = time.monotonic()
@@ -67,6 +76,7 @@ async def ask(host: str, port: int, planned: Planned, limit_seconds: float) -> S
             writer.close()
     except (TimeoutError, OSError, asyncio.IncompleteReadError, IndexError, ValueError) as error:
         seen.error = f"{type(error).__name__}: {error}"
+    seen.seconds = time.monotonic() - begin
     return seen
 
 
@@ -76,7 +86,7 @@ async def run(address: tuple[str, int], plan: Iterable[Planned], limit_seconds: 
 
     async def one(planned: Planned) -> Seen:
         await asyncio.sleep(max(0.0, begin + planned.at_seconds - time.monotonic()))
-        return await ask(*address, planned, limit_seconds)
+        return await ask(planned.host or address[0], planned.port or address[1], planned, limit_seconds)
 
     return list(await asyncio.gather(*(one(planned) for planned in plan)))
 
@@ -89,3 +99,12 @@ def percentile(values: list[float], share: float) -> float:
 
 def first_tokens(seen: list[Seen], kind: str) -> list[float]:
     return [one.first_token_seconds for one in seen if one.kind == kind and one.first_token_seconds is not None]
+
+
+def main() -> None:
+    plan = [Planned(**one) for one in json.load(sys.stdin)]
+    json.dump([asdict(one) for one in asyncio.run(run(("", 0), plan))], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
