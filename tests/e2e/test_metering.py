@@ -15,8 +15,8 @@ import pytest
 from conftest import Service, node
 
 ENGINES = (("gpu1", 8001), ("gpu2", 8001), ("gpu2", 8002))
-# At most so many at once: what the smaller pool's slots and queue hold at one balancer, so that nothing is refused.
-ENDED, CUT, AT_ONCE = 1000, 40, 6
+# At most so many at once: less than the smaller pool's slots and queue hold at one balancer, so that nothing is refused.
+ENDED, CUT, AT_ONCE = 1000, 40, 5
 WORDS = ("rack", "server", "lane", "queue", "token", "limit", "the", "of", "a")
 # vLLM notices a client that left between two tokens; what it makes until then nobody reads.
 TOKENS_AFTER_A_CUT = 8
