@@ -158,7 +158,7 @@ def ours(unit: str, port: int, tenants: int, limits: dict[str, Any]) -> Callable
             f"rm -rf {FOLDER}/{unit}; mkdir -p {FOLDER}/{unit} /run/{unit} /var/lib/{unit}; tar -x -C {FOLDER}/{unit}",
             archive,
         )
-        node.start(unit, f"haproxy -W -f {FOLDER}/{unit}/haproxy.cfg")
+        node.start(unit, f"haproxy -W -f {FOLDER}/{unit}/haproxy.cfg", f"--setenv=RACKSERVE_DIRECTORY={FOLDER}/{unit}")
 
     return start
 
