@@ -110,7 +110,8 @@ def harvest(settings: Settings, node: str, archives: Path) -> int:
         if target.exists():
             continue
         archives.mkdir(parents=True, exist_ok=True)
-        candidate = archives / f".{archive.name}.{os.getpid()}"
+        # Nodes are removed side by side, and often have the same packages.
+        candidate = archives / f".{archive.name}.{node}.{os.getpid()}"
         try:
             shutil.copyfile(archive, candidate)
         except FileNotFoundError:  # `apt-get clean` in the node
