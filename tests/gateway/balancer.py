@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 import yaml
 from rackserve.fleet.haproxy_files import Candidate, render
+from rackserve.fleet.ssh import shared_connection
 
 from gateway.asking import CONTEXT
 from gateway.plan import ENGINE_KEY, NODE, UNIT
@@ -61,11 +62,10 @@ class Node:
     def __init__(self) -> None:
         inventory = yaml.safe_load((HERE / "inventory" / "hosts.yml").read_text())["all"]
         self.address: str = inventory["hosts"][NODE]["ansible_host"]
-        control = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", "ControlPath=~/.ssh/rackserve-%C"]
         common = inventory["vars"]["ansible_ssh_common_args"].split()
         identity = ["-i", inventory["vars"]["ansible_ssh_private_key_file"]]
         user = inventory["vars"]["ansible_user"]
-        self._ssh = ["ssh", "-o", "BatchMode=yes", *control, *common, *identity, f"{user}@{self.address}"]
+        self._ssh = ["ssh", "-o", "BatchMode=yes", *shared_connection(), *common, *identity, f"{user}@{self.address}"]
 
     def command(self, command: str) -> list[str]:
         return [*self._ssh, f"sudo sh -c {shlex.quote(command)}"]

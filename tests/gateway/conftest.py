@@ -7,6 +7,7 @@ import pytest
 
 from gateway.asking import CONTEXT
 from gateway.balancer import Balancer, Node, candidate, eventually
+from gateway.crowd import Crowd
 from gateway.plan import FIRST_PORT, KEYS, plan
 from gateway.stub import Stub
 
@@ -64,3 +65,18 @@ def client(balancer: Balancer) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {KEYS['demo']}"}
     with httpx.Client(base_url=balancer.url, headers=headers, timeout=15, verify=CONTEXT) as client:
         yield client
+
+
+@pytest.fixture
+def crowd(balancer: Balancer) -> Iterator[Crowd]:
+    """Many clients at once."""
+    crowd = Crowd(balancer.url)
+    yield crowd
+    crowd.close()
+
+
+@pytest.fixture(scope="module")
+def restored(running: Balancer, stub_address: str) -> Iterator[Balancer]:
+    """For modules that reload the balancer with a service of their own: the next module finds the common one again."""
+    yield running
+    running.reload(candidate(plan(stub_address, FIRST_PORT)))

@@ -1,7 +1,7 @@
 """The breaker: what opens it, what never does, the trial, and that it leaves operators, reloads and budgets alone."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -27,26 +27,13 @@ def with_breakers(address: str) -> dict[str, Any]:
     return service
 
 
-@pytest.fixture(scope="module")
-def breakers(running: Balancer, stub_address: str) -> Iterator[Balancer]:
-    yield running
-    running.reload(candidate(plan(stub_address, FIRST_PORT)))
-
-
 @pytest.fixture
-def balancer(breakers: Balancer, balancer: Balancer, stub_address: str) -> Balancer:
+def balancer(restored: Balancer, balancer: Balancer, stub_address: str) -> Balancer:
     """A reload forgets every count."""
     balancer.node.run(f"rm -f {STATE}/server-state")
     balancer.reload(candidate(with_breakers(stub_address), haproxy_retry_after_seconds=5 + secrets.randbelow(9000)))
     eventually(balancer.all_up, "every engine in service")
     return balancer
-
-
-@pytest.fixture
-def crowd(balancer: Balancer) -> Iterator[Crowd]:
-    crowd = Crowd(balancer.url)
-    yield crowd
-    crowd.close()
 
 
 def state(balancer: Balancer, engine: str) -> str:

@@ -1,7 +1,6 @@
 """The time that a whole answer may take: plain answers and streams, those that talk and those that fall silent."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -18,20 +17,13 @@ MESSAGE = "The answer took longer than the 1 s that requests of the lane batch h
 BATCH = {"authorization": f"Bearer {KEYS['batch']}"}
 
 
-@pytest.fixture(scope="module")
-def short(running: Balancer, stub_address: str) -> Iterator[Balancer]:
+@pytest.fixture(scope="module", autouse=True)
+def short(restored: Balancer, stub_address: str) -> None:
     service = plan(stub_address, FIRST_PORT)
     service["lanes"]["batch"]["generation_timeout_seconds"] = LIMIT
     for pool in service["pools"].values():
         pool["timeouts"]["silence_seconds"] = 5
-    running.reload(candidate(service))
-    yield running
-    running.reload(candidate(plan(stub_address, FIRST_PORT)))
-
-
-@pytest.fixture
-def client(short: Balancer, client: httpx.Client) -> httpx.Client:
-    return client
+    restored.reload(candidate(service))
 
 
 @pytest.mark.parametrize(
@@ -55,8 +47,8 @@ def test_a_stream_over_its_time_ends_with_an_error_event(
     assert client.post(CHAT, json=chat(), headers=BATCH).status_code == 200, "the connection goes on"
 
 
-def test_the_official_client_raises_the_error(short: Balancer, balancer: Balancer) -> None:
-    official = openai.OpenAI(base_url=f"{short.url}/v1", api_key=KEYS["batch"], max_retries=0)
+def test_the_official_client_raises_the_error(balancer: Balancer) -> None:
+    official = openai.OpenAI(base_url=f"{balancer.url}/v1", api_key=KEYS["batch"], max_retries=0)
     body = {"stub": {"gap": 0.1, "tokens": 100}}
     events = official.chat.completions.create(
         model="duo", messages=[{"role": "user", "content": "hi"}], stream=True, extra_body=body

@@ -2,23 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterator
 
 import httpx
-import pytest
 
 from gateway.asking import CHAT, chat, error_of
 from gateway.balancer import Balancer, eventually
 from gateway.crowd import Crowd
 from gateway.plan import KEYS
 from gateway.stub import Stub
-
-
-@pytest.fixture
-def crowd(balancer: Balancer) -> Iterator[Crowd]:
-    crowd = Crowd(balancer.url)
-    yield crowd
-    crowd.close()
 
 
 def queued(balancer: Balancer, pool: str) -> int:

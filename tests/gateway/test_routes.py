@@ -1,6 +1,5 @@
 """Routes that depart from the model's name, and what pools do when their queue fills."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -16,8 +15,8 @@ ANY: dict[str, Any] = {"names": [], "lanes": [], "prompt_tokens_over": None, "st
 LONG = "x" * 4000
 
 
-@pytest.fixture(scope="module")
-def routed(running: Balancer, stub_address: str) -> Iterator[None]:
+@pytest.fixture(scope="module", autouse=True)
+def routed(restored: Balancer, stub_address: str) -> None:
     service = plan(stub_address, FIRST_PORT)
     service["routes"] = [
         {**ANY, "name": "not-for-all", "pool": "many", "names": ["chat"]},
@@ -33,26 +32,12 @@ def routed(running: Balancer, stub_address: str) -> Iterator[None]:
     ]
     service["pools"]["hashed"]["release"] = "ordered-1"
     service["releases"] = {"ordered-1": {"flags": {"scheduling-policy": "priority"}}}
-    running.reload(candidate(service))
-    yield
-    running.reload(candidate(plan(stub_address, FIRST_PORT)))
+    restored.reload(candidate(service))
 
 
 def rule(action: str, over: int, lanes: list[str] | None = None, **value: Any) -> dict[str, Any]:
     values = {"pool": None, "max_tokens": None, "prompt_tokens": None} | value
     return {"action": action, "queue_percent_over": over, "lanes": lanes or [], **values}
-
-
-@pytest.fixture
-def client(routed: None, client: httpx.Client) -> httpx.Client:
-    return client
-
-
-@pytest.fixture
-def crowd(routed: None, balancer: Balancer) -> Iterator[Crowd]:
-    crowd = Crowd(balancer.url)
-    yield crowd
-    crowd.close()
 
 
 @pytest.mark.parametrize(

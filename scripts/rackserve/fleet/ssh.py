@@ -68,6 +68,17 @@ def _reason(text: str) -> str:
     return lines[-1] if lines and lines[0].startswith("Traceback") else text
 
 
+def shared_connection() -> list[str]:
+    """Options of ssh by which calls within a minute share one connection; none where the home directory is read-only."""
+    folder = Path.home() / ".ssh"
+    try:
+        # ssh makes it only once it has a host key to remember, and does not start without it.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return []
+    return ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", f"ControlPath={folder}/rackserve-%C"]
+
+
 def host_of(name: str, variables: Mapping[str, Any], connect_seconds: int = 5) -> CommandHost:
     """The host as Ansible would reach it: the same user, key, port and arguments."""
     python = ["python3", "-"]
@@ -77,7 +88,7 @@ def host_of(name: str, variables: Mapping[str, Any], connect_seconds: int = 5) -
     remote = python if user == "root" or not variables.get("ansible_become", True) else ["sudo", "-n", *python]
     address = str(variables.get("ansible_host", name))
     command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={connect_seconds}"]
-    command += ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", "ControlPath=~/.ssh/rackserve-%C"]
+    command += shared_connection()
     command += _words(variables, "ansible_ssh_common_args", "ansible_ssh_extra_args")
     if key := variables.get("ansible_ssh_private_key_file"):
         command += ["-i", str(key)]

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import yaml
+from rackserve.fleet.ssh import shared_connection
 
 HERE = Path(__file__).resolve().parent
 INVENTORY = HERE.parent / "inventory"
@@ -24,11 +25,10 @@ class Node:
         ((name, host),) = inventory["hosts"].items()
         self.name: str = name
         self.address: str = host["ansible_host"]
-        shared = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", "ControlPath=~/.ssh/rackserve-%C"]
         common = inventory["vars"]["ansible_ssh_common_args"].split()
         identity = ["-i", inventory["vars"]["ansible_ssh_private_key_file"]]
         login = f"{inventory['vars']['ansible_user']}@{self.address}"
-        self._ssh = ["ssh", "-o", "BatchMode=yes", *shared, *common, *identity, login]
+        self._ssh = ["ssh", "-o", "BatchMode=yes", *shared_connection(), *common, *identity, login]
 
     def run(self, command: str, send: bytes = b"", seconds: int = 900) -> str:
         """Raises NodeError when the command fails."""
