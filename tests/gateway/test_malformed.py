@@ -3,6 +3,7 @@
 RACKSERVE_TEST_SEED chooses another set; the seed is in every message.
 """
 
+import json
 import os
 import re
 import socket
@@ -98,6 +99,9 @@ def test_thousands_of_malformed_requests_hurt_nobody(
             f"\nseed {SEED}: {NUMBER} requests, the last {NUMBER - WARM_UP} in {seconds:.0f} s, {before} -> {after} KiB, {dict(counted)}"
         )
     assert not bad, f"seed {SEED}: {len(bad)} failures, such as {bad[:5]}"
+    for line in balancer.log_lines():
+        if line.startswith("{"):
+            json.loads(line)
     assert worker(balancer) == process, f"seed {SEED}: the worker is another one"
     assert after <= before * GROWTH, f"seed {SEED}: {before} KiB before, {after} KiB after"
     assert counted["200"], "some of them are requests that an engine answers"
