@@ -19,7 +19,14 @@ def _enter() -> None:
         return
     python = _ENVIRONMENT / "bin" / "python"
     if python.exists():
-        os.execv(python, [str(python), *sys.argv])
+        try:
+            os.execv(python, [str(python), *sys.argv])
+        except PermissionError:
+            name = Path(sys.argv[0]).name
+            sys.stderr.write(
+                f"{name}: this user may not run {python}. Run {name} as the user who made it, or as root.\n"
+            )
+            raise SystemExit(2) from None
     if importlib.util.find_spec("typer") is None or importlib.util.find_spec("pydantic") is None:
         sys.stderr.write(f"{Path(sys.argv[0]).name}: no Python environment in {_ENVIRONMENT}. Run `make venv` first.\n")
         raise SystemExit(2)

@@ -137,8 +137,9 @@ def _missing(path: FilePath) -> Problem:
     return Problem(
         (),
         "there is no such inventory",
-        f"inventory/ has {', '.join(known)}",
+        f"{REPOSITORY / 'inventory'} has {', '.join(known)}",
         "correct the path",
+        str(path.absolute()),
         place=Place(str(path)),
     )
 

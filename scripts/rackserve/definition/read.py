@@ -27,6 +27,14 @@ class Definition:
         return self.groups.get(group, ())
 
 
+_MORE_FOLLOWS = Problem(
+    (),
+    "not everything could be checked: whether names meant for each other exist, ports clash or engines fit",
+    remedy="mend the problems above, then check again",
+    severity="warning",
+)
+
+
 def read(raw: Raw) -> tuple[Definition | None, tuple[Problem, ...]]:
     """The definition as far as it can be read, None when a needed variable is missing or wholly broken."""
     problems = list(_unknown_variables(raw))
@@ -41,7 +49,7 @@ def read(raw: Raw) -> tuple[Definition | None, tuple[Problem, ...]]:
     nodes, found = _read_nodes(raw)
     problems += found
     if service is None:
-        return None, tuple(problems)
+        return None, (*problems, _MORE_FOLLOWS)
     return Definition(service, nodes, {group: raw.groups.get(group, ()) for group in GROUPS}, declared), tuple(problems)
 
 
@@ -108,14 +116,18 @@ def _drop(values: dict[str, Any], paths: list[Path]) -> bool:
 
 def _problems(error: ValidationError, values: Mapping[str, Any]) -> Iterator[tuple[Problem, bool]]:
     """Each with whether it is known already, as a template that could not be rendered."""
-    found = []
+    found, kinds = [], []
     for detail in error.errors(include_url=False, include_input=False):
         path = wording.key_path(detail, (), values)
         value = str(path[-1]) if detail["loc"][-1] == "[key]" else _at(values, path)
         full: Path = (PREFIX + str(path[0]), *path[1:])
+        kinds.append(detail["type"])
         found.append(
             (wording.problem(detail, full, value, wording.beside(Service, path, values)), isinstance(value, Unreadable))
         )
+    # A list is short of entries when those that it has are wrong.
+    inner = {problem.path[:length] for problem, _ in found for length in range(len(problem.path))}
+    found = [one for one, kind in zip(found, kinds, strict=True) if kind != "too_short" or one[0].path not in inner]
     # A misspelt key is one mistake: the key that it should be is then missing as well.
     meant = {(*problem.path[:-1], name) for problem, _ in found if (name := problem.meant) is not None}
     yield from ((problem, known) for problem, known in found if problem.path not in meant)

@@ -145,7 +145,7 @@ def known(name: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     there = f"The lab's nodes are {', '.join(names)}." if names else "The lab has no nodes. Run scripts/lab up."
-    raise RefusedError(f"no lab node {name!r}.{hint} {there}")
+    raise UsageError(f"no lab node {name!r}.{hint} {there}")
 
 
 def chosen(names: Iterable[str], path: Path | None, present: Iterable[str], settings: Settings) -> list[str] | None:

@@ -79,7 +79,8 @@ def test_an_inventory_that_is_not_there_is_named_with_those_that_are(tmp_path: P
     assert done.returncode == 2
     assert done.stderr == (
         "error inventory/nowhere: there is no such inventory\n"
-        "      allowed: inventory/ has lab, pair, rack, rack-test, single\n"
+        f"      value: {tmp_path}/inventory/nowhere\n"
+        f"      allowed: {REPOSITORY}/inventory has lab, pair, rack, rack-test, single\n"
         "      do: correct the path\n"
         "inventory/nowhere: 1 problem. Nothing was touched.\n"
     )

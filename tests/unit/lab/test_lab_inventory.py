@@ -120,9 +120,9 @@ def test_a_missing_inventory_is_named_with_the_way_to_give_one(tmp_path: Path) -
 def test_an_unknown_node_is_refused_with_the_near_miss() -> None:
     assert known("gpu1", ["gpu1", "lb1"]) == "gpu1"
     with pytest.raises(
-        RefusedError, match=r"no lab node 'gup1'. Did you mean gpu1\? The lab's nodes are gpu1, lb1."
+        UsageError, match=r"no lab node 'gup1'. Did you mean gpu1\? The lab's nodes are gpu1, lb1."
     ) as e:
         known("gup1", ["lb1", "gpu1"])
-    assert e.value.exit_code == 4
-    with pytest.raises(RefusedError, match=r"The lab has no nodes. Run scripts/lab up"):
+    assert e.value.exit_code == 2
+    with pytest.raises(UsageError, match=r"The lab has no nodes. Run scripts/lab up"):
         known("gpu1", [])

@@ -1,4 +1,4 @@
-"""What site.yml hands to its roles, worked out by Ansible itself on a small plan."""
+"""What site.yml hands to its roles, worked out by Ansible itself on a small plan, and what it refuses."""
 
 import json
 import os
@@ -63,3 +63,12 @@ def test_a_node_is_given_its_own_models_and_the_tokens_of_those_that_need_one(tm
     shown = handed_over(tmp_path, "Serve the models", "model_store", "model_store_models", "model_store_tokens")
     assert sorted(shown["model_store_models"]) == ["gated", "open", "public"]
     assert shown["model_store_tokens"] == {"gated": "sesame"}, "a token of another node's model is not even looked up"
+
+
+def test_an_inventory_without_hosts_is_no_success(tmp_path: Path) -> None:
+    command = [str(REPOSITORY / ".venv/bin/ansible-playbook"), "-i", str(tmp_path / "nowhere"), "site.yml", "--check"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert "There is no host in the groups balancers, gpu_nodes and monitors" in done.stdout + done.stderr
+    assert str(tmp_path / "nowhere") in done.stdout + done.stderr
