@@ -1,0 +1,87 @@
+"""The page: names, labels, bounds."""
+
+from pathlib import Path
+
+from prometheus_client import generate_latest
+from rackserve.traffic_log.metrics import Metrics
+from unit.traffic_log.making import request, settings
+
+PLACE = {"pool": "small", "lane": "interactive", "track": "stable", "tenant": "demo", "origin": "client"}
+
+
+def made(path: Path, now: list[float] | None = None, **changes: object) -> Metrics:
+    clock = now or [0.0]
+    return Metrics(settings(path, **changes), lambda: clock[0])
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_a_stream_is_counted_with_its_times(tmp_path: Path) -> None:
+    metrics = made(tmp_path)
+    metrics.add(request(room_ms=10, read_ms=10, first_token_ms=200, last_token_ms=1200))
+    counted = PLACE | {"scenario": "none", "endpoint": "/v1/chat/completions", "outcome": "ok"}
+    assert value(metrics, "rackserve_requests_total", **counted) == 1
+    assert value(metrics, "rackserve_time_to_first_token_seconds_sum", **PLACE) == 0.2
+    assert value(metrics, "rackserve_inter_token_seconds_sum", **PLACE) == 0.1
+    assert value(metrics, "rackserve_queue_wait_seconds_sum", **PLACE) == 0.015
+    assert value(metrics, "rackserve_response_seconds_sum", **PLACE, reply="any") == 1.1
+    place = {name: PLACE[name] for name in ("pool", "lane", "track", "tenant")}
+    assert value(metrics, "rackserve_tokens_total", **place, direction="reply", estimated="false") == 11
+    assert value(metrics, "rackserve_prompt_tokens_count", **PLACE) == 1
+
+
+def test_a_threshold_is_a_bucket_and_counters_stay_when_it_changes(tmp_path: Path) -> None:
+    metrics = made(tmp_path)
+    metrics.add(request())
+    slos = [{"name": "x", "pool": "small", "indicator": "ttft", "threshold_seconds": 2}]
+    assert metrics.use(settings(tmp_path, slos=slos)) == ["rackserve_time_to_first_token_seconds"]
+    metrics.add(request())
+    assert value(metrics, "rackserve_time_to_first_token_seconds_bucket", **PLACE, le="2.0") == 1
+    assert value(metrics, "rackserve_queue_wait_seconds_count", **PLACE) == 2
+
+
+def test_fake_tenants_do_not_grow_the_page(tmp_path: Path) -> None:
+    metrics = made(tmp_path)
+    metrics.add(request(tenant="nobody"))
+    size = len(generate_latest(metrics.registry).splitlines())
+    for number in range(2_000):
+        metrics.add(request(tenant=f"t{number}", pool="small", model=f"m{number}"))
+    assert len(generate_latest(metrics.registry).splitlines()) == size
+    metrics.add(request(pool="unknown", lane="x", track="x", scenario="x", path="/x", origin="x", refused="A b"))
+    text = generate_latest(metrics.registry).decode()
+    assert 'reason="other"' in text
+    assert "unknown" not in text
+
+
+def test_tenants_beyond_the_declared_most_are_others(tmp_path: Path) -> None:
+    metrics = made(tmp_path, tenants=["a", "demo"], tenants_at_most=1)
+    metrics.add(request())
+    assert value(metrics, "rackserve_queue_wait_seconds_count", **PLACE | {"tenant": "other"}) == 1
+
+
+def test_refusals_have_their_reason(tmp_path: Path) -> None:
+    metrics = made(tmp_path)
+    metrics.add(request(refused="queue_full", status=503, ending="LR", queue_ms=-1, tokens=0, headers_ms=-1))
+    metrics.add(request(ending="sQ", status=503, server="<NOSRV>", headers_ms=-1, tokens=0))
+    labels = {"pool": "small", "lane": "interactive", "tenant": "demo"}
+    assert value(metrics, "rackserve_refusals_total", **labels, reason="queue_full") == 1
+    assert value(metrics, "rackserve_refusals_total", **labels, reason="queue_timeout") == 1
+
+
+def test_the_internal_lane_is_the_probes(tmp_path: Path) -> None:
+    metrics = made(tmp_path)
+    metrics.add(request(lane="internal"))
+    assert value(metrics, "rackserve_queue_wait_seconds_count", **PLACE | {"lane": "internal", "origin": "probe"}) == 1
+
+
+def test_the_largest_of_the_last_minute(tmp_path: Path) -> None:
+    now = [1000.0]
+    metrics = made(tmp_path, now)
+    metrics.add(request(queue_ms=500))
+    metrics.add(request(queue_ms=20))
+    assert value(metrics, "rackserve_queue_wait_seconds_max", **PLACE) == 0.5
+    now[0] += 61
+    metrics.add(request(queue_ms=30))
+    assert value(metrics, "rackserve_queue_wait_seconds_max", **PLACE) == 0.03
