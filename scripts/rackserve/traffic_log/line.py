@@ -63,6 +63,11 @@ class Request(_Line):
     origin: Text = "-"
     trace_id: Text = "-"
 
+    @property
+    def reply_tokens(self) -> int:
+        """`tokens` is what engines call total_tokens: prompt and reply."""
+        return max(self.tokens - max(self.prompt_tokens, 0), 0)
+
 
 class BadConnection(_Line):
     """A connection that never became a request (error-log-format)."""

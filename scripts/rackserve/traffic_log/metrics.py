@@ -101,7 +101,7 @@ class Metrics:
 
     def _add_tokens(self, request: Request, place: tuple[str, ...]) -> None:
         estimated = "true" if request.tokens_estimated else "false"
-        for direction, amount in (("prompt", request.prompt_tokens), ("reply", request.tokens)):
+        for direction, amount in (("prompt", request.prompt_tokens), ("reply", request.reply_tokens)):
             if amount > 0:
                 self._child(self.tokens, (*place[:4], direction, estimated)).inc(amount)
                 self._observe(f"rackserve_{direction}_tokens", place, amount)
@@ -116,10 +116,10 @@ class Metrics:
                 first = _sum_of(request.room_ms, request.queue_ms, request.connect_ms, request.headers_ms)
             self._observe("rackserve_time_to_first_token_seconds", place, first / 1000)
             talked = _talked_ms(request)
-            if request.tokens > 1 and talked is not None:
-                self._observe("rackserve_inter_token_seconds", place, talked / (request.tokens - 1) / 1000)
+            if request.reply_tokens > 1 and talked is not None:
+                self._observe("rackserve_inter_token_seconds", place, talked / (request.reply_tokens - 1) / 1000)
         if came_to is Outcome.OK and request.headers_ms >= 0:
-            reply = buckets.reply_class(self._classes, request.tokens)
+            reply = buckets.reply_class(self._classes, request.reply_tokens)
             self._observe("rackserve_response_seconds", place, active_ms(request) / 1000, reply)
 
     def _observe(self, name: str, place: tuple[str, ...], value: float, *more: str) -> None:

@@ -28,7 +28,7 @@ FIELDS: dict[str, Any] = {
     "server": "small-gpu1",
     "stream": True,
     "prompt_tokens": 20,
-    "tokens": 11,
+    "tokens": 31,
     "tokens_estimated": False,
     "idle_ms": 0,
     "read_ms": 0,
