@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from rackserve.definition.checks import effect, engines, memory, nodes, pools, routes, stage, tenants, timeouts
+from rackserve.definition.checks import effect, engines, memory, nodes, pools, routes, slos, stage, tenants, timeouts
 from rackserve.definition.problem import Problem
 from rackserve.definition.read import Definition
 
@@ -29,6 +29,13 @@ CHECKS: tuple[Callable[[Definition], Iterator[Problem]], ...] = (
     timeouts.order_holds,
     timeouts.lanes_fit,
     timeouts.slos_refer,
+    slos.indicators_have_a_metric,
+    slos.lanes_are_served,
+    slos.windows_fit_the_burn,
+    slos.windows_are_kept,
+    slos.pages_can_fire,
+    slos.thresholds_can_be_missed,
+    slos.reply_lengths_are_ranges,
     memory.slots_fit,
     memory.contexts_fit,
     stage.secrets_are_real,

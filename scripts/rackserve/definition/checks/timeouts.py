@@ -1,4 +1,4 @@
-"""Checks of time limits and SLOs."""
+"""Checks of time limits, and of what SLOs refer to."""
 
 from collections.abc import Iterator
 
@@ -100,11 +100,3 @@ def slos_refer(definition: Definition) -> Iterator[Problem]:
                 (*path, "name"), "is the name of an SLO above", "each name once", "choose another name", f'"{slo.name}"'
             )
         names.add(slo.name)
-        if slo.indicator == "cost" and definition.service.prices is None:
-            yield Problem(
-                (*path, "indicator"),
-                "cost needs service_prices",
-                "service_prices with what hardware and power cost",
-                "add service_prices, or remove the SLO",
-                '"cost"',
-            )
