@@ -32,7 +32,10 @@ def define() -> Make:
                 "models": {"m": model},
                 "releases": {"r": {"version": "1.0", "lock": "l", "model": "m"}},
                 "pools": {"p": pool},
-                "lanes": {"chat": {"priority": 10}},
+                "lanes": {
+                    "chat": {"priority": 10, "queue_timeout_seconds": 5.0, "generation_timeout_seconds": 100.0},
+                    "batch": {"priority": 200, "queue_timeout_seconds": 60.0, "generation_timeout_seconds": 5000.0},
+                },
                 "tenants": {"t": {"lane": "chat", "pools": ("p",)}},
                 "engine_key": "0123456789abcdef",
                 "slos": tuple(slo(**one) for one in slos),

@@ -75,6 +75,13 @@ def test_every_counter_is_what_clients_asked_read_from_the_balancers_pages(defin
             assert matchers(text).items() >= {"job": "traffic", "origin": "client", "pool": "p"}.items()
 
 
+@pytest.mark.parametrize(("lane", "read"), [(None, None), ("chat", "chat")])
+def test_only_the_slos_own_lane_is_counted(define: Make, lane: str | None, read: str | None) -> None:
+    for rule in members(rules(define({"lane": lane}, {**TTFT, "lane": lane})), "record"):
+        for text in re.findall(r"rackserve_\w+\{([^}]*)\}", rule["expr"]):
+            assert matchers(text).get("lane") == read
+
+
 @pytest.mark.parametrize(
     ("indicator", "metric"),
     [
