@@ -13,6 +13,7 @@ from measure import REPOSITORY, store
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
+from rackserve.slo import edges
 from rackserve.traffic_log.service import BATCH, Service
 from rackserve.traffic_log.settings import Settings
 
@@ -77,6 +78,7 @@ def settings(directory: str) -> Settings:
         "pools": {"small": {"silence_seconds": 120}},
         "lanes": ["interactive"],
         "tenants": ["demo"],
+        "edges": {indicator: list(ladder) for indicator, ladder in edges(()).items()},
         "retention": {"total_bytes": 64 * 2**20, "classes": {"default": {"days": 14}}},
     }
     return Settings.model_validate_json(json.dumps(values))

@@ -24,10 +24,11 @@ _LADDERS: dict[str, tuple[float, ...]] = {
 ANY = "any"
 
 
-def edges(definition: Definition) -> dict[str, tuple[float, ...]]:
+def edges(slos: Iterable[Slo]) -> dict[str, tuple[float, ...]]:
     """Upper edges in seconds by timed indicator, ascending, without +Inf: a base ladder and every SLO's threshold."""
+    given = tuple(slos)
     return {
-        indicator: tuple(sorted({*map(float, ladder), *_thresholds(definition.service.slos, indicator)}))
+        indicator: tuple(sorted({*map(float, ladder), *_thresholds(given, indicator)}))
         for indicator, ladder in _LADDERS.items()
     }
 

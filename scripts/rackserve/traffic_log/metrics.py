@@ -13,10 +13,10 @@ from rackserve.traffic_log.labels import Labels
 from rackserve.traffic_log.line import Request
 from rackserve.traffic_log.maxima import Maxima
 from rackserve.traffic_log.outcome import NONE, Outcome, active_ms, first_token_seen, outcome
-from rackserve.traffic_log.settings import Settings
+from rackserve.traffic_log.settings import Indicator, Settings
 
 PLACE = ("pool", "lane", "track", "tenant", "origin")
-_TIMED = {
+_TIMED: dict[Indicator, tuple[str, str]] = {
     "ttft": ("rackserve_time_to_first_token_seconds", "From the whole request to the first token of a stream"),
     "queue_wait": ("rackserve_queue_wait_seconds", "Wait for a slot: waiting room and queue"),
     "inter_token": ("rackserve_inter_token_seconds", "Mean time between two tokens of a stream"),
@@ -75,11 +75,11 @@ class Metrics:
             name: None if pool.silence_seconds is None else pool.silence_seconds * 1000
             for name, pool in settings.pools.items()
         }
-        self._classes = buckets.reply_classes(settings.slos)
+        self._classes = settings.reply_classes
         changed = []
         for indicator, (name, text) in _TIMED.items():
             more = ("reply",) if indicator == "response_time" else ()
-            if self._histogram(name, text, (*PLACE, *more), buckets.edges(indicator, settings.slos)):
+            if self._histogram(name, text, (*PLACE, *more), settings.edges[indicator]):
                 changed.append(name)
         for short, text in _COUNTED.items():
             self._histogram(f"rackserve_{short}", text, PLACE, buckets.TOKENS)

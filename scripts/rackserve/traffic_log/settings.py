@@ -1,12 +1,14 @@
 """The settings of the service: one JSON file, written from the service definition. Strict."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Label = Annotated[str, Field(min_length=1, max_length=128)]
 Seconds = Annotated[float, Field(gt=0, le=604_800)]
+Tokens = Annotated[int, Field(ge=0)]
+Indicator = Literal["ttft", "inter_token", "queue_wait", "response_time"]
 Days = Annotated[float, Field(gt=0, le=36_500)]
 
 
@@ -16,22 +18,6 @@ class SettingsError(Exception):
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class ReplyLength(_Strict):
-    """A class of answers by their length in tokens."""
-
-    from_tokens: Annotated[int, Field(ge=0)] = 0
-    to_tokens: Annotated[int, Field(ge=1)] | None = None
-
-
-class Slo(_Strict):
-    """An entry of service_slos as the definition has it; only what makes edges is read."""
-
-    model_config = ConfigDict(extra="ignore")
-    indicator: str
-    threshold_seconds: Seconds | None = None
-    reply_length: ReplyLength | None = None
 
 
 class Listen(_Strict):
@@ -93,8 +79,32 @@ class Settings(_Strict):
         "/v1/responses",
         "/v1/models",
     )
-    slos: tuple[Slo, ...] = ()
+    edges: dict[Indicator, tuple[Seconds, ...]] = Field(
+        description="Upper edges of each histogram, ascending, every SLO's threshold among them"
+    )
+    reply_classes: dict[Label, tuple[Tokens, Tokens | None]] = Field(
+        default={"any": (0, None)}, description="Label -> fewest and most tokens; together every length, once"
+    )
     retention: Retention
+
+    @model_validator(mode="after")
+    def _edges_are_whole(self) -> "Settings":
+        for indicator in get_args(Indicator):
+            own = self.edges.get(indicator)
+            if not own or list(own) != sorted(set(own)):
+                raise ValueError(f"edges.{indicator} has to be a list of ascending numbers, and is {own}")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_cover_all(self) -> "Settings":
+        expected: int | None = 0
+        for fewest, most in sorted(self.reply_classes.values(), key=lambda one: one[0]):
+            if fewest != expected or (most is not None and most < fewest):
+                raise ValueError(f"reply_classes: the next class has to begin at {expected}, and begins at {fewest}")
+            expected = None if most is None else most + 1
+        if expected is not None:
+            raise ValueError(f"reply_classes: no class has replies of {expected} tokens and more")
+        return self
 
 
 def read(path: Path) -> Settings:

@@ -46,6 +46,15 @@ FIELDS: dict[str, Any] = {
 }
 
 
+# A second and its neighbours in every histogram; 0.1 for the time from token to token.
+EDGES: dict[str, list[float]] = {
+    "ttft": [0.1, 1.0, 10.0],
+    "inter_token": [0.05, 0.1, 1.0],
+    "queue_wait": [0.01, 1.0, 10.0],
+    "response_time": [1.0, 10.0, 100.0],
+}
+
+
 def line(**changes: Any) -> bytes:
     return json.dumps(FIELDS | changes).encode()
 
@@ -69,6 +78,7 @@ def text(directory: Path, **changes: Any) -> str:
         "pools": {"small": {"silence_seconds": 2}},
         "lanes": ["interactive", "batch", "internal"],
         "tenants": ["demo"],
+        "edges": EDGES,
         "retention": {"total_bytes": 1_000_000, "classes": {"default": {"days": 14}}},
     }
     return json.dumps(values | changes)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prometheus_client import generate_latest
 from rackserve.traffic_log.metrics import Metrics
-from unit.traffic_log.making import request, settings
+from unit.traffic_log.making import EDGES, request, settings
 
 PLACE = {"pool": "small", "lane": "interactive", "track": "stable", "tenant": "demo", "origin": "client"}
 
@@ -35,8 +35,8 @@ def test_a_stream_is_counted_with_its_times(tmp_path: Path) -> None:
 def test_a_threshold_is_a_bucket_and_counters_stay_when_it_changes(tmp_path: Path) -> None:
     metrics = made(tmp_path)
     metrics.add(request())
-    slos = [{"name": "x", "pool": "small", "indicator": "ttft", "threshold_seconds": 2}]
-    assert metrics.use(settings(tmp_path, slos=slos)) == ["rackserve_time_to_first_token_seconds"]
+    edges = EDGES | {"ttft": [0.1, 1.0, 2.0, 10.0]}
+    assert metrics.use(settings(tmp_path, edges=edges)) == ["rackserve_time_to_first_token_seconds"]
     metrics.add(request())
     assert value(metrics, "rackserve_time_to_first_token_seconds_bucket", **PLACE, le="2.0") == 1
     assert value(metrics, "rackserve_queue_wait_seconds_count", **PLACE) == 2

@@ -1,5 +1,6 @@
 """Thresholds are edges, labels are what the exporter prints, and classes of replies count each length once."""
 
+import json
 import re
 from collections.abc import Callable
 
@@ -11,8 +12,14 @@ from rackserve.definition.models.observe import ReplyLength
 from rackserve.definition.read import Definition
 from rackserve.slo import edges, le, reply_classes
 from rackserve.slo.buckets import classes_of
+from rackserve.traffic_log.buckets import reply_class
+from rackserve.traffic_log.settings import Settings
 
 Make = Callable[..., Definition]
+
+
+def edges_of(definition: Definition) -> dict[str, tuple[float, ...]]:
+    return edges(definition.service.slos)
 
 
 @given(st.lists(st.floats(min_value=1e-7, max_value=604_800), min_size=1, max_size=8, unique=True))
@@ -31,7 +38,7 @@ def test_labels_of_edges(edge: float, label: str) -> None:
 
 
 def test_every_threshold_is_an_edge_of_its_own_indicator_only(define: Make) -> None:
-    found = edges(define({"name": "a", "indicator": "ttft", "threshold_seconds": 1.7}))
+    found = edges_of(define({"name": "a", "indicator": "ttft", "threshold_seconds": 1.7}))
     assert 1.7 in found["ttft"]
     assert all(1.7 not in ladder for indicator, ladder in found.items() if indicator != "ttft")
     assert all(list(ladder) == sorted(set(ladder)) for ladder in found.values())
@@ -39,7 +46,7 @@ def test_every_threshold_is_an_edge_of_its_own_indicator_only(define: Make) -> N
 
 
 def test_a_threshold_that_the_ladder_has_already_makes_no_second_edge(define: Make) -> None:
-    assert edges(define({"indicator": "ttft", "threshold_seconds": 1.0})) == edges(define())
+    assert edges_of(define({"indicator": "ttft", "threshold_seconds": 1.0})) == edges_of(define())
 
 
 def test_without_a_declared_length_there_is_one_class(define: Make) -> None:
@@ -82,3 +89,28 @@ def test_each_reply_is_in_one_class_and_an_slo_reads_exactly_its_own_lengths(
     for first, last in lengths:
         wanted = first <= tokens and (last is None or tokens <= last)
         assert (inside[0] in classes_of(ReplyLength(from_tokens=first, to_tokens=last), definition)) == wanted
+
+
+def test_the_service_that_counts_takes_edges_and_classes_as_they_are(define: Make) -> None:
+    length = {"from_tokens": 50, "to_tokens": 100}
+    slo = {"name": "a", "indicator": "response_time", "threshold_seconds": 7.5, "reply_length": length}
+    definition = define(slo)
+    values = {
+        "node": "lb1",
+        "listen": {"port": 0},
+        "directory": "/var/log/rackserve",
+        "pools": {},
+        "lanes": [],
+        "tenants": [],
+        "edges": edges_of(definition),
+        "reply_classes": reply_classes(definition),
+        "retention": {"total_bytes": 1_000_000, "classes": {"default": {"days": 14}}},
+    }
+    taken = Settings.model_validate_json(json.dumps(values))
+    assert taken.edges["response_time"] == edges_of(definition)["response_time"]
+    assert [reply_class(taken.reply_classes, tokens) for tokens in (49, 50, 100, 101)] == [
+        "0-49",
+        "50-100",
+        "50-100",
+        "101-",
+    ]
