@@ -142,10 +142,15 @@ def half_load(node: Node, chosen: list[who.Contender], repeats: int, full_rate: 
 
 
 def memory(node: Node, chosen: list[who.Contender]) -> dict[str, float]:
-    """Resident MiB that 1000 open streams add, each stopped after its 50 events."""
+    """Resident MiB that 1000 open streams add, each stopped after its 50 events.
+
+    LiteLLM is left out: it writes events of its own and keeps the last one back, so nobody sees when all are there.
+    """
     node.put(f"{FOLDER}/bodies/hold.json", body(2_000, stream=True, hold=True))
     added = {}
     for contender in chosen:
+        if contender.name == "litellm":
+            continue
         contender.start(node)
         url = f"127.0.0.1 {contender.port} {CHAT} {who.KEY} {FOLDER}/bodies/hold.json 1000"
         node.wait(f"python3 {FOLDER}/hold.py {url.replace(' 1000', ' 1')} true", f"a stream of {contender.name}")
