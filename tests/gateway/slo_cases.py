@@ -122,10 +122,17 @@ def changes(expected: list[bool]) -> list[int]:
 
 
 def burst_checks(shape: Shape) -> list[dict[str, Any]]:
-    """Both sides of every change. A window of sums holds the piece at its edge too (2.53): one sample of tolerance."""
+    """Both sides of every change. A window of sums holds the piece at its edge too (2.53): one sample of tolerance.
+
+    The long window decides when an alert begins, the short one when it ends.
+    """
     expected, window = shape.expected(), duration(shape.pair.long_seconds)
-    slack = 0 if shape.pair.long_seconds <= 3600 else 1
-    at = sorted({at + side for at in changes(expected) for side in (-1 - slack, slack)})
+
+    def slack(at: int) -> int:
+        deciding = shape.pair.long_seconds if expected[at] else shape.pair.short_seconds
+        return 0 if deciding <= 3600 else 1
+
+    at = sorted({at + side for at in changes(expected) for side in (-1 - slack(at), slack(at))})
     return [firing(window, sample * shape.sample_minutes, int(expected[sample])) for sample in at]
 
 
@@ -153,6 +160,8 @@ def rule_test(series: list[dict[str, str]], checks: list[dict[str, Any]], minute
     """A test of the rule file that has its name."""
     return {
         "evaluation_interval": f"{minutes}m",
+        # Else promtool takes groups in any order, and the newest sums are there or not.
+        "group_eval_order": ["slo-s-sums", "slo-s"],
         "tests": [{"interval": f"{minutes}m", "input_series": series, "promql_expr_test": checks}],
     }
 

@@ -174,6 +174,14 @@ def test_messages_prompts_and_sizes_are_capped(capped: Callable[..., None], clie
         assert ("" if answer.status_code == 200 else error_of(answer)["code"]) == expected, extra
 
 
+def test_the_bytes_of_a_prompt_are_capped_to_the_byte(capped: Callable[..., None], client: httpx.Client) -> None:
+    capped(prompt_bytes=2000)
+    room = 2000 - len(json.dumps(chat(content="")).encode())
+    for extra, expected in ((-1, 200), (0, 200), (1, 400)):
+        answer = client.post(CHAT, content=json.dumps(chat(content="x" * (room + extra))))
+        assert answer.status_code == expected, (extra, answer.text)
+
+
 @pytest.mark.parametrize("address", ["http://10.0.0.1/x", "HTTPS://a/b", "file:///etc/passwd", "\\u0068ttp://a"])
 def test_addresses_of_files_are_refused_and_content_passes(client: httpx.Client, stub: Stub, address: str) -> None:
     part = '{"type": "image_url", "image_url": {"url": "%s"}}'

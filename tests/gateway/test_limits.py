@@ -117,6 +117,32 @@ def test_what_runs_at_once_is_bounded(
     assert client.post(CHAT, json=chat("many", stream=True)).status_code == 200
 
 
+def test_after_a_reload_places_are_given_out_anew_and_no_more_than_those(
+    limited: Any, client: httpx.Client, stub: Stub, stub_address: str
+) -> None:
+    balancer = limited(concurrent_requests=2)
+    acquaint(client)
+    body = chat("many", stream=True, tokens=160, gap=0.05)
+
+    def running() -> int:
+        return sum(engine.running for engine in stub.engines.values())
+
+    with ThreadPoolExecutor(4) as pool:
+        before = [pool.submit(stream, client, body) for _ in range(2)]
+        eventually(lambda: running() == 2, "two streams")
+        assert client.post(CHAT, json=chat("many")).status_code == 429
+        service = limit(plan(stub_address, FIRST_PORT), "demo", concurrent_requests=2, requests_per_minute=1000)
+        balancer.reload(candidate(service))
+        # The client's open connections still lead to the old process.
+        with httpx.Client(base_url=client.base_url, headers=client.headers, timeout=client.timeout) as fresh:
+            acquaint(fresh)
+            after = [pool.submit(stream, fresh, body) for _ in range(2)]
+            eventually(lambda: running() == 4, "two streams of each process")
+            assert fresh.post(CHAT, json=chat("many")).status_code == 429
+            assert all(one.result().complete for one in after)
+        assert all(one.result().complete for one in before)
+
+
 def test_a_crowd_never_gets_more_than_its_places(limited: Any, client: httpx.Client, stub: Stub) -> None:
     limited(concurrent_requests=4)
     acquaint(client)
