@@ -51,6 +51,7 @@ def test_every_answer_is_private_and_says_no_version(client: httpx.Client, path:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
     assert "strict-transport-security" not in answer.headers, "without TLS it would lock clients out"
+    assert "x-rackserve-refused" not in answer.headers, "how a reason comes into the log is nobody else's business"
     shown = f"{answer.headers} {answer.text}".lower()
     assert not [word for word in ("haproxy", "server", "vllm", "uvicorn") if f"'{word}'" in shown]
 

@@ -57,6 +57,8 @@ def test_a_full_queue_is_503_at_once(balancer: Balancer, stub: Stub, crowd: Crow
     message = "The queue of the pool narrow is full: 2 requests wait, at most 2 may. Try again in 5 s."
     error = {"message": message, "type": "server_error", "param": None, "code": "queue_full"}
     assert refused.json() == {"error": error}
+    assert balancer.log_entry(refused.headers["x-request-id"])["refused"] == "queue_full"
+    assert "x-rackserve-refused" not in refused.headers
     assert [answer.result().status_code for answer in (running, *waiting)] == [200] * 3
     assert len(stub.seen("narrow-1")) == 3
 
