@@ -17,6 +17,7 @@ description:
   - Reads the variables C(service_*) and C(node_*) of all hosts in the groups balancers, gpu_nodes and monitors,
     whatever C(--limit) says, and checks them with the code that C(scripts/validate) uses. Contacts no host.
   - Fails with every problem at once. Otherwise the result is the plan, so the task registers it as C(service_plan).
+    C(service_plan.monitoring) has what watches it, rules, targets and the settings of the log service.
     It is registered rather than set as a fact because facts are not injected as variables in this project.
 """
 EXAMPLES = r"""
@@ -69,6 +70,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         from rackserve.definition.collect import collect
         from rackserve.definition.files import scan, shared
         from rackserve.definition.outcome import validate
+        from rackserve.monitoring import monitoring
 
         variables = task_vars or {}
         if not self._task.register:
@@ -90,11 +92,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             )
         here = f"{Path.cwd()}/"
         outcome = validate(raw)
-        if outcome.plan is None:
+        if outcome.plan is None or outcome.definition is None:
             count = len(outcome.problems)
             text = "\n".join(str(problem).replace(here, "") for problem in outcome.problems)
             return {
                 "failed": True,
                 "msg": f"The service definition has {count} problem{'s' * (count != 1)}; no host was touched.\n{text}",
             }
-        return {"changed": False, **outcome.plan}
+        return {"changed": False, **outcome.plan, "monitoring": monitoring(outcome.definition)}

@@ -7,17 +7,18 @@ from rackserve.definition.checks import CHECKS
 from rackserve.definition.plan import plan
 from rackserve.definition.problem import Place, Problem, place_all
 from rackserve.definition.raw import Raw
-from rackserve.definition.read import read
+from rackserve.definition.read import Definition, read
 from rackserve.definition.twin import overrides_are_declared
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`plan` is None when there are problems."""
+    """`plan` and `definition` are None when there are problems."""
 
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     plan: dict[str, Any] | None
+    definition: Definition | None = None
 
 
 def validate(raw: Raw) -> Outcome:
@@ -31,4 +32,4 @@ def validate(raw: Raw) -> Outcome:
     warnings = tuple(problem for problem in placed if problem.severity == "warning")
     if problems or definition is None:
         return Outcome(problems, warnings, None)
-    return Outcome((), warnings, plan(definition, [warning.lines()[0] for warning in warnings]))
+    return Outcome((), warnings, plan(definition, [warning.lines()[0] for warning in warnings]), definition)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from rackserve.definition import limits
+from rackserve.definition import limits, ports
 from rackserve.definition.models import Node
 from rackserve.definition.models.pool import Engine, Pool
 from rackserve.definition.models.service import Service, Timeouts
@@ -199,6 +199,9 @@ def _listeners(definition: Definition, name: str, node: Node) -> list[dict[str, 
                 "statistics and metrics of the balancer, for monitors and the other balancers",
             ),
             _listener(
+                "traffic", service.ports.traffic, inner, "metrics of what users felt, for monitors and balancers"
+            ),
+            _listener(
                 "peers",
                 service.ports.peers,
                 _addresses(definition, BALANCERS),
@@ -209,6 +212,7 @@ def _listeners(definition: Definition, name: str, node: Node) -> list[dict[str, 
         if service.virtual_address is not None and others:
             addresses = [definition.nodes[host].address for host in others]
             listeners.append(_listener("vrrp", 0, addresses, "the virtual address, passed between balancers", "vrrp"))
+    listeners += _of_monitoring(definition, name)
     for pool_name, pool in service.pools.items():
         listeners += [
             _listener(
@@ -220,6 +224,22 @@ def _listeners(definition: Definition, name: str, node: Node) -> list[dict[str, 
             for engine in pool.engines
             if engine.node == name
         ]
+    return listeners
+
+
+def _of_monitoring(definition: Definition, name: str) -> list[dict[str, Any]]:
+    monitors = _addresses(definition, MONITORS)
+    used = ports.of_node(definition, name)
+    scraped = {
+        "prometheus": "Prometheus, for the monitors; operators come through ssh",
+        "alertmanager": "Alertmanager, for the monitors; operators come through ssh",
+        "node_exporter": "metrics of the node, for the monitors",
+    }
+    listeners = [_listener(key, used[key], monitors, purpose) for key, purpose in scraped.items() if key in used]
+    if port := used.get("alertmanager_peers"):
+        others = [address for address in monitors if address != definition.nodes[name].address]
+        purpose = "which alerts were told already, from Alertmanager to Alertmanager"
+        listeners += [_listener("alertmanager_peers", port, others, purpose, protocol) for protocol in ("tcp", "udp")]
     return listeners
 
 

@@ -10,6 +10,8 @@ from rackserve.definition.plan import slots_per_balancer
 from rackserve.definition.raw import Raw
 
 HASH = "ab" * 32
+ON_BALANCERS = ("api", "stats", "peers", "traffic")
+ON_MONITORS = ("prometheus", "alertmanager")
 
 
 def definition(pools: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -69,11 +71,10 @@ def racks(draw: st.DrawFn) -> Raw:
             for index in range(draw(st.integers(1, 4)))
         )
         pools[f"p{number}"] = pool(draw(st.integers(1, 64)), engines, f"p{number}")
-    ports = {
-        "api": draw(st.integers(8000, 8010)),
-        "stats": draw(st.integers(8000, 8010)),
-        "peers": draw(st.integers(8000, 8010)),
-    }
+    every = (*ON_BALANCERS, *ON_MONITORS, "alertmanager_peers", "node_exporter")
+    ports = dict(zip(every, draw(st.permutations(range(8000, 8030))), strict=False))
+    if draw(st.integers(0, 9)) == 0:
+        ports[draw(st.sampled_from(every))] = ports["api"]
     return Raw(definition(pools, service_ports=ports), raw.hosts, raw.groups)
 
 
@@ -83,7 +84,13 @@ def listeners_clash(raw: Raw) -> bool:
     for node in raw.hosts:
         seen.append((node, 22))
         if node in raw.groups["balancers"]:
-            seen += [(node, raw.variables["service_ports"][key]) for key in ("api", "stats", "peers")]
+            seen += [(node, raw.variables["service_ports"][key]) for key in ON_BALANCERS]
+        if node in raw.groups["monitors"]:
+            seen += [(node, raw.variables["service_ports"][key]) for key in ON_MONITORS]
+            if len(raw.groups["monitors"]) > 1:
+                seen.append((node, raw.variables["service_ports"]["alertmanager_peers"]))
+        if raw.groups["monitors"]:
+            seen.append((node, raw.variables["service_ports"]["node_exporter"]))
     seen += [(e["node"], e["port"]) for p in raw.variables["service_pools"].values() for e in p["engines"]]
     return len(seen) != len(set(seen))
 
@@ -112,17 +119,27 @@ def test_properties_of_every_plan(raw: Raw) -> None:
     plan = outcome.plan
     balancers = len(plan["balancers"])
     inner = {plan["nodes"][name]["address"] for name in (*plan["balancers"], *plan["monitors"])}
+    monitors = {plan["nodes"][name]["address"] for name in plan["monitors"]}
     for one in plan["pools"].values():
         assert 1 <= one["slots_per_balancer"] * balancers <= one["slots"]
     assert {e["name"] for e in plan["engines"]} == {name for node in plan["nodes"].values() for name in node["engines"]}
     for name, node in plan["nodes"].items():
-        ports = [listener["port"] for listener in node["listeners"]]
-        assert len(ports) == len(set(ports)), "one listener per port"
         by_name = {listener["name"]: listener for listener in node["listeners"]}
-        assert set(by_name) == {"ssh", *(f"engine {e}" for e in node["engines"])} | (
-            {"api", "stats", "peers"} if name in plan["balancers"] else set()
+        ports = [listener["port"] for listener in node["listeners"]]
+        assert len(ports) - ("alertmanager_peers" in by_name) == len(set(ports)), (
+            "one listener per port (one is TCP and UDP)"
         )
-        closed = [listener for key, listener in by_name.items() if key not in ("ssh", "api", "peers")]
+        expected = {"ssh", *(f"engine {e}" for e in node["engines"])}
+        expected |= set(ON_BALANCERS) if name in plan["balancers"] else set()
+        if plan["monitors"]:
+            expected.add("node_exporter")
+        if name in plan["monitors"]:
+            expected |= set(ON_MONITORS) | ({"alertmanager_peers"} if len(plan["monitors"]) > 1 else set())
+        assert set(by_name) == expected
+        for key in {*ON_MONITORS, "node_exporter", "alertmanager_peers"} & set(by_name):
+            assert set(by_name[key]["sources"]) <= monitors, "what watches is for monitors only"
+        named = {"ssh", "api", "peers", "node_exporter", "alertmanager_peers", *ON_MONITORS}
+        closed = [listener for key, listener in by_name.items() if key not in named]
         assert all(set(listener["sources"]) == inner for listener in closed), "engines and statistics are never open"
 
 
@@ -193,5 +210,6 @@ def test_networks_restrict_ssh_and_api() -> None:
         "ssh": ["10.9.0.0/24"],
         "api": ["10.8.0.0/16", "10.7.0.1/32"],
         "stats": ["10.1.0.1"],
+        "traffic": ["10.1.0.1"],
         "peers": ["10.1.0.1"],
     }

@@ -9,7 +9,7 @@ from rackserve.definition.read import Definition
 CHECKS: tuple[Callable[[Definition], Iterator[Problem]], ...] = (
     nodes.groups_are_filled,
     nodes.addresses_are_unique,
-    nodes.ports_of_balancers_are_free,
+    nodes.ports_differ,
     pools.releases_exist,
     pools.models_exist,
     pools.names_are_unique,

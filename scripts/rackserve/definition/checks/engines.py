@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rackserve.definition import wording
+from rackserve.definition import ports, wording
 from rackserve.definition.models.pool import Engine, Pool
 from rackserve.definition.problem import Path, Problem, count
-from rackserve.definition.raw import BALANCERS, GPU_NODES
+from rackserve.definition.raw import GPU_NODES
 from rackserve.definition.read import Definition
 
 _ROUNDING = 1e-9
@@ -64,16 +64,10 @@ def names_are_unique(definition: Definition) -> Iterator[Problem]:
 
 
 def ports_are_free(definition: Definition) -> Iterator[Problem]:
-    """No two listeners on one port of a node: engines, balancer, ssh."""
+    """No two listeners on one port of a node: engines, balancer, monitor, ssh."""
     for node_name, node in definition.nodes.items():
         taken = {node.ssh_port: "ssh"}
-        if node_name in definition.members(BALANCERS):
-            ports = definition.service.ports
-            taken |= {
-                ports.api: "service_ports.api of the balancer",
-                ports.stats: "service_ports.stats of the balancer",
-                ports.peers: "service_ports.peers of the balancer",
-            }
+        taken |= {port: f"service_ports.{key}" for key, port in ports.of_node(definition, node_name).items()}
         for one in placed(definition):
             if one.engine.node != node_name:
                 continue

@@ -1,7 +1,8 @@
-"""Checks of the inventory's hosts and of the balancers' own ports."""
+"""Checks of the inventory's hosts and of service_ports."""
 
 from collections.abc import Iterator
 
+from rackserve.definition import ports
 from rackserve.definition.problem import Problem
 from rackserve.definition.raw import BALANCERS, GPU_NODES, MONITORS
 from rackserve.definition.read import Definition
@@ -48,28 +49,20 @@ def addresses_are_unique(definition: Definition) -> Iterator[Problem]:
         )
 
 
-def ports_of_balancers_are_free(definition: Definition) -> Iterator[Problem]:
-    ports = definition.service.ports
-    for key, port, others in (
-        ("stats", ports.stats, {ports.api: "the API port"}),
-        ("peers", ports.peers, {ports.api: "the API port", ports.stats: "the port of the statistics"}),
-    ):
-        if port in others:
-            yield Problem(
-                ("service_ports", key),
-                f"is also {others[port]}",
-                "a port of its own",
-                "choose another port",
-                str(port),
-            )
-    for name in definition.members(BALANCERS):
-        node = definition.nodes.get(name)
-        for key, port in (("api", ports.api), ("stats", ports.stats), ("peers", ports.peers)):
-            if node is not None and node.ssh_port == port:
-                yield Problem(
-                    ("service_ports", key),
-                    f"is the port of ssh on {name}",
-                    "a port of its own",
-                    "choose another port",
-                    str(port),
-                )
+def ports_differ(definition: Definition) -> Iterator[Problem]:
+    """Every port of service_ports is one of its own, and none is that of ssh where it is used."""
+    given = definition.service.ports
+    seen: dict[int, str] = {}
+    for key, meaning in ports.MEANINGS.items():
+        port = getattr(given, key)
+        first = seen.setdefault(port, meaning)
+        if first != meaning:
+            yield _taken(key, f"is also {first}", port)
+    for name, node in definition.nodes.items():
+        for key, port in ports.of_node(definition, name).items():
+            if node.ssh_port == port:
+                yield _taken(key, f"is the port of ssh on {name}", port)
+
+
+def _taken(key: str, message: str, port: int) -> Problem:
+    return Problem(("service_ports", key), message, "a port of its own", "choose another port", str(port))

@@ -34,13 +34,20 @@ class Timeouts(Strict):
 
 
 class Ports(Strict):
-    """Ports of the balancers. Engines have their own in service_pools."""
+    """Ports of balancers and of what watches the service. Engines have their own in service_pools."""
 
     api: Port = Field(default=8080, description="Where clients connect")
     stats: Port = Field(
         default=8404, description="Statistics and metrics of the balancer, for monitors and balancers only"
     )
     peers: Port = Field(default=8405, description="Where balancers tell each other what tenants have used")
+    traffic: Port = Field(
+        default=8406, description="Metrics of what users felt, on each balancer, for monitors and balancers only"
+    )
+    prometheus: Port = Field(default=9090, description="Prometheus on monitors, for monitors only")
+    alertmanager: Port = Field(default=9093, description="Alertmanager on monitors, for monitors only")
+    alertmanager_peers: Port = Field(default=9094, description="Where the Alertmanagers of several monitors talk")
+    node_exporter: Port = Field(default=9100, description="Metrics of each node, for monitors only")
 
 
 class Service(Strict):
@@ -55,7 +62,7 @@ class Service(Strict):
     tenants: Annotated[Mapping[Name, Tenant], Field(min_length=1)] = Field(description="Tenants by name")
     slos: tuple[Slo, ...] = Field(default=(), description="What users are promised")
     timeouts: Timeouts = Field(default=Timeouts(), description="Time limits of a request")
-    ports: Ports = Field(default=Ports(), description="Ports of the balancers")
+    ports: Ports = Field(default=Ports(), description="Ports of balancers and monitors")
     engine_key: SecretStr = Field(
         description="Secret between balancers and engines; from a vault variable", min_length=16
     )

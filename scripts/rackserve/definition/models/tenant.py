@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from rackserve.definition.models.base import Amount, Count, CountOrNone, Day, Name, Percent, Seconds, Strict, refuse
+from rackserve.definition.models.base import Amount, Count, Day, Name, Percent, Seconds, Strict, refuse
 
 
 class Limits(Strict):
@@ -61,6 +61,9 @@ class Lane(Strict):
         default=None, description="After this wait a request is ordered before newer ones of every lane"
     )
     limits: Limits = Field(default=Limits(), description="Limits of tenants in this lane that set none of their own")
+    log_days: Count | None = Field(
+        default=None, description="Days its request lines are kept; default: service_retention.log_days"
+    )
 
 
 def _sha256(value: str) -> str:
@@ -122,6 +125,6 @@ class Tenant(Strict):
         default=False, description="May send addresses of images or files, which the engine then fetches"
     )
     budget: Budget | None = Field(default=None, description="Money per month")
-    log_days: CountOrNone | None = Field(
-        default=None, description="Days its request lines are kept; default: service_retention.log_days"
+    log_days: Count | None = Field(
+        default=None, description="Days its request lines are kept; default: those of its lane"
     )
