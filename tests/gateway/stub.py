@@ -3,9 +3,11 @@
 What a request shall meet travels in its body under "stub", so that tests do not disturb each other:
   ttft, gap      seconds before the first token and between tokens
   tokens         how many
+  text           each token of a stream is this text
   status         answer this status with an error body instead
   cut_after      close the connection after so many tokens
   silent_after   send nothing more after so many tokens, but stay connected
+  fail_after     send an error event after so many tokens, as an engine does that failed within a stream, and end
   hang_up        close the connection without an answer
   nonsense       answer with bytes that are not HTTP
 
@@ -199,13 +201,14 @@ class Stub:
                 return False
             if number == wish.get("silent_after"):
                 await pause(60)
+            if number == wish.get("fail_after"):
+                self._event(writer, json.dumps({"error": {"message": "made by the stub", "type": "stub_error"}}))
+                break
             self._event(writer, json.dumps(chunk(seen, number)))
             await writer.drain()
             await pause(float(wish.get("gap", 0)))
-        usage: dict[str, Any] = {**chunk(seen, None), "choices": [], "usage": usage_of(tokens)}
-        if seen.path == "/v1/responses":
-            usage = completed_response(tokens)
-        self._event(writer, json.dumps(usage))
+        else:
+            self._event(writer, json.dumps(last_event(seen, tokens)))
         self._event(writer, "[DONE]")
         writer.write(b"0\r\n\r\n")
         await writer.drain()
@@ -243,6 +246,13 @@ def usage_of(tokens: int) -> dict[str, int]:
     return {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}
 
 
+def last_event(seen: Seen, tokens: int) -> dict[str, Any]:
+    """The usage."""
+    if seen.path == "/v1/responses":
+        return completed_response(tokens)
+    return {**chunk(seen, None), "choices": [], "usage": usage_of(tokens)}
+
+
 def completed_response(tokens: int) -> dict[str, Any]:
     """The last event of a streamed response: all of the text again, then the usage."""
     usage = {"input_tokens": 7, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": tokens}
@@ -252,7 +262,11 @@ def completed_response(tokens: int) -> dict[str, Any]:
 
 
 def chunk(seen: Seen, number: int | None) -> dict[str, Any]:
-    choice = {"index": 0, "delta": {"role": "assistant", "content": f"t{number} "}, "finish_reason": None}
+    choice = {
+        "index": 0,
+        "delta": {"role": "assistant", "content": seen.body.get("stub", {}).get("text", f"t{number} ")},
+        "finish_reason": None,
+    }
     return {
         "id": "chatcmpl-stub",
         "object": "chat.completion.chunk",

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -12,6 +13,8 @@ from gateway.plan import ENGINE_KEY, KEYS
 
 FIELDS = {
     "time": float,
+    "number": int,
+    "process": int,
     "balancer": str,
     "request_id": str,
     "client": str,
@@ -20,6 +23,8 @@ FIELDS = {
     "status": int,
     "refused": str,
     "ending": str,
+    "origin": str,
+    "scenario": str,
     "tenant": str,
     "key_name": str,
     "lane": str,
@@ -40,6 +45,9 @@ FIELDS = {
     "connect_ms": int,
     "headers_ms": int,
     "data_ms": int,
+    "first_token_ms": int,
+    "last_token_ms": int,
+    "stream_error": bool,
     "total_ms": int,
     "queued_server": int,
     "queued_pool": int,
@@ -60,6 +68,8 @@ def test_a_stream_is_logged_with_every_stage(client: httpx.Client, balancer: Bal
         "status": 200,
         "refused": "-",
         "ending": "--",
+        "origin": "client",
+        "scenario": "-",
         "tenant": "demo",
         "key_name": "demo/demo-1",
         "lane": "interactive",
@@ -73,9 +83,54 @@ def test_a_stream_is_logged_with_every_stage(client: httpx.Client, balancer: Bal
     assert entry["server"] in {"duo-1", "duo-2"}
     assert 90 <= entry["headers_ms"] <= 250, entry
     assert 380 <= entry["data_ms"] <= 700, entry
+    assert 90 <= entry["first_token_ms"] <= 250, entry
+    assert entry["first_token_ms"] + 280 <= entry["last_token_ms"] <= entry["total_ms"], entry
+    assert entry["stream_error"] is False
     assert entry["total_ms"] >= entry["headers_ms"] + entry["data_ms"]
     assert entry["bytes_in"] > 100
     assert entry["bytes_out"] > 400
+
+
+def test_an_error_within_a_stream_is_logged_though_its_status_is_200(client: httpx.Client, balancer: Balancer) -> None:
+    seen = stream(client, chat("chat", stream=True, tokens=4, fail_after=2))
+    entry = balancer.log_entry(seen.headers["x-request-id"])
+    assert (entry["status"], entry["ending"], entry["stream_error"]) == (200, "--", True)
+    assert entry["first_token_ms"] >= 0
+
+
+def test_a_text_that_looks_like_an_error_event_is_none(client: httpx.Client, balancer: Balancer) -> None:
+    text = 'data: {"error": 1}\n\nevent: error\ndata: {"error":{}}'
+    seen = stream(client, chat("chat", stream=True, tokens=2, text=text))
+    assert any(json.dumps(text) in data for _, data in seen.events), "the engine says it"
+    assert balancer.log_entry(seen.headers["x-request-id"])["stream_error"] is False
+
+
+def test_a_stream_without_a_token_has_no_time_of_one(client: httpx.Client, balancer: Balancer) -> None:
+    seen = stream(client, chat("chat", stream=True, tokens=2, fail_after=0))
+    entry = balancer.log_entry(seen.headers["x-request-id"])
+    assert (entry["first_token_ms"], entry["last_token_ms"], entry["stream_error"]) == (-1, -1, True)
+
+
+def test_the_first_token_counts_from_the_whole_request_through_the_queue(
+    client: httpx.Client, balancer: Balancer
+) -> None:
+    """The pool has eight slots: the last four wait."""
+    with ThreadPoolExecutor(12) as pool:
+        jobs = [pool.submit(stream, client, chat("wide", stream=True, ttft=0.2, tokens=2)) for _ in range(12)]
+        seen = [job.result() for job in jobs]
+    entries = [balancer.log_entry(one.headers["x-request-id"]) for one in seen if one.status == 200]
+    waited = [entry for entry in entries if entry["queue_ms"] + entry["room_ms"] >= 150]
+    assert waited, "somebody had to wait"
+    for entry in entries:
+        wait = entry["queue_ms"] + entry["room_ms"]
+        assert wait + 190 <= entry["first_token_ms"] <= wait + 450, entry
+
+
+def test_lines_are_numbered_by_their_process(client: httpx.Client, balancer: Balancer) -> None:
+    entries = [balancer.log_entry(client.post(CHAT, json=chat()).headers["x-request-id"]) for _ in range(3)]
+    assert len({entry["process"] for entry in entries}) == 1
+    numbers = [entry["number"] for entry in entries]
+    assert numbers == list(range(numbers[0], numbers[0] + 3))
 
 
 def test_a_refusal_is_logged_with_its_reason(client: httpx.Client, balancer: Balancer) -> None:

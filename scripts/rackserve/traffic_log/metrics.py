@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -42,13 +42,15 @@ class _LastMinute(Collector):
 class Metrics:
     """Its own registry. One thread adds, others may read the page."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic, program: str = "none") -> None:
         self.registry = CollectorRegistry()
         self._clock = clock
         self._children: dict[tuple[Any, ...], Any] = {}
         self._histograms: dict[str, Histogram] = {}
         self._edges: dict[str, tuple[float, ...]] = {}
         ProcessCollector(registry=self.registry)
+        self._running = Info("rackserve_log_service", "Which program runs, with which settings", registry=self.registry)
+        self._program = program
         self.requests = self._counter(
             "requests", "Requests by how they ended", *PLACE[:4], "scenario", "endpoint", "outcome", "origin"
         )
@@ -71,6 +73,7 @@ class Metrics:
     def use(self, settings: Settings) -> list[str]:
         """Counters go on; a histogram whose edges change begins anew. Returns the names of those."""
         self._labels = Labels(settings)
+        self._running.info({"node": settings.node, "program": self._program, "settings": settings.version})
         self._silence_ms = {
             name: None if pool.silence_seconds is None else pool.silence_seconds * 1000
             for name, pool in settings.pools.items()
@@ -90,7 +93,12 @@ class Metrics:
         place = self._labels.place(request)
         pool, lane, _, tenant, origin = place
         scenario, endpoint = self._labels.scenario(request), self._labels.endpoint(request)
-        self._child(self.requests, (*place[:4], scenario, endpoint, came_to.value, origin)).inc()
+        counted = (*place[:4], scenario, endpoint, came_to.value, origin)
+        if (id(self.requests), counted) not in self._children:
+            # Every way to end begins at 0, or `increase` would not see the first failure.
+            for other in Outcome:
+                self._child(self.requests, (*place[:4], scenario, endpoint, other.value, origin))
+        self._child(self.requests, counted).inc()
         reason = request.refused
         if reason == NONE and came_to is Outcome.REFUSED and request.ending == "sQ":
             reason = "queue_timeout"

@@ -47,9 +47,9 @@ def known_numbers(directory: Path) -> dict[int, int] | None:
 class Service:
     """Lines in, files and metrics out. Time in seconds of a clock that never goes back."""
 
-    def __init__(self, settings: setting.Settings) -> None:
+    def __init__(self, settings: setting.Settings, program: str = "none") -> None:
         directory = Path(settings.directory)
-        self.metrics = Metrics(settings)
+        self.metrics = Metrics(settings, program=program)
         self.losses = Losses(known_numbers(directory))
         self.files = Files(directory, settings.retention, say)
         self._default = settings.retention.default
@@ -135,7 +135,7 @@ def run(path: Path) -> int:
         say("no socket: start through the socket unit, or give `socket` in the settings")
         return 1
     try:
-        service = Service(settings)
+        service = Service(settings, os.environ.get("RACKSERVE_PROGRAM", "none"))
         server, _ = start_http_server(settings.listen.port, settings.listen.address, service.metrics.registry)
     except OSError as error:
         say(f"{settings.listen.address}:{settings.listen.port}: no page of metrics can be served: {error.strerror}")

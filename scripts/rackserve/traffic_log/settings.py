@@ -62,6 +62,9 @@ class Settings(_Strict):
     """Names that may become labels are listed here; every other one is counted as `other`."""
 
     node: Label
+    version: Label = Field(
+        default="none", description="What the page calls these settings, to prove that they are used"
+    )
     listen: Listen
     socket: Annotated[str, Field(pattern=r"^/", max_length=100)] | None = Field(
         default=None, description="Path of the socket; default: the one that systemd hands over"
