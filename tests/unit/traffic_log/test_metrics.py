@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prometheus_client import generate_latest
 from rackserve.traffic_log.metrics import Metrics
+from rackserve.traffic_log.outcome import Outcome
 from unit.traffic_log.making import EDGES, request, settings
 
 PLACE = {"pool": "small", "lane": "interactive", "track": "stable", "tenant": "demo", "origin": "client"}
@@ -85,3 +86,18 @@ def test_the_largest_of_the_last_minute(tmp_path: Path) -> None:
     now[0] += 61
     metrics.add(request(queue_ms=30))
     assert value(metrics, "rackserve_queue_wait_seconds_max", **PLACE) == 0.03
+
+
+def test_every_way_to_end_begins_at_zero_so_that_a_first_failure_is_an_increase(tmp_path: Path) -> None:
+    metrics = made(tmp_path)
+    metrics.add(request())
+    counted = PLACE | {"scenario": "none", "endpoint": "/v1/chat/completions"}
+    ways = {way.value: value(metrics, "rackserve_requests_total", **counted, outcome=way.value) for way in Outcome}
+    assert ways == {way.value: 1 if way is Outcome.OK else 0 for way in Outcome}
+
+
+def test_the_page_names_the_program_and_the_settings_in_use(tmp_path: Path) -> None:
+    metrics = Metrics(settings(tmp_path, version="one"), program="p")
+    metrics.use(settings(tmp_path, version="two"))
+    assert value(metrics, "rackserve_log_service_info", node="lb1", program="p", settings="two") == 1
+    assert value(metrics, "rackserve_log_service_info", node="lb1", program="p", settings="one") is None
