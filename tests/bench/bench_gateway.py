@@ -127,17 +127,25 @@ def grid(node: Node, chosen: list[who.Contender], arguments: argparse.Namespace)
     return results
 
 
-def half_load(node: Node, chosen: list[who.Contender], repeats: int, full_rate: float) -> dict[str, Any]:
-    """Added p99 over the backend asked directly, at half of what plain HAProxy carried."""
+def half_load(node: Node, chosen: list[who.Contender], repeats: int, full: dict[str, Any]) -> dict[str, Any]:
+    """Added p99 over the backend asked directly at the same rate: half of what each contender carried itself."""
     direct = who.Contender("backend", who.BACKEND, lambda _: None)
-    rounds: dict[str, list[Round]] = defaultdict(list)
+    rounds: dict[str, list[tuple[Round, Round]]] = defaultdict(list)
     for _ in range(repeats):
-        for contender in (direct, *chosen):
-            rounds[contender.name].append(load(node, contender, "2KB", 32, rate=full_rate / 2))
-    row = {name: summary(all_rounds) for name, all_rounds in rounds.items()}
+        for contender in chosen:
+            rate = full[contender.name]["per_second"] / 2
+            pair = [load(node, one, "2KB", 32, rate=rate) for one in (direct, contender)]
+            rounds[contender.name].append((pair[0], pair[1]))
+    return {name: _added(pairs) for name, pairs in rounds.items()}
+
+
+def _added(pairs: list[tuple[Round, Round]]) -> dict[str, float]:
+    added = [own.p99_ms - direct.p99_ms for direct, own in pairs]
     return {
-        name: {"p99_ms": figures["p99_ms"], "added_p99_ms": round(figures["p99_ms"] - row["backend"]["p99_ms"], 3)}
-        for name, figures in row.items()
+        "per_second": round(statistics.median(own.per_second for _, own in pairs), 1),
+        "p99_ms": round(statistics.median(own.p99_ms for _, own in pairs), 3),
+        "added_p99_ms": round(statistics.median(added), 3),
+        "added_p99_ms_spread": round(max(added) - min(added), 3),
     }
 
 
@@ -176,13 +184,13 @@ def main() -> None:
     if arguments.grid_only:
         print(json.dumps(results, indent=2))
         return
-    rate = results["answer, 2 KB, 32 connections"]["haproxy"]["per_second"]
+    full = results["answer, 2 KB, 32 connections"]
     store(
         "gateway",
         f"tests/bench/bench_gateway.py {' '.join(sys.argv[1:])}".strip(),
         {
             "grid": results,
-            "half_load": half_load(node, chosen, arguments.repeats, rate),
+            "half_load": half_load(node, chosen, arguments.repeats, full),
             "mib_per_1000_open_streams": memory(node, chosen),
         },
     )
