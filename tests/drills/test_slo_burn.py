@@ -1,0 +1,149 @@
+"""Too many long answers for the engines: the SLO on the first token burns, somebody is told, and told again when it is over.
+
+Expects the lab with site.yml run. Real vLLM, Prometheus and Alertmanager with the windows of a real service; only the pauses of
+Alertmanager between messages are shorter. Takes about a quarter of an hour.
+"""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from rackserve.definition.load import load_inventory
+
+from drills.results import store
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LAB = REPOSITORY / "inventory" / "lab"
+SLO = "small-ttft"
+CLIENTS, FIRE_WITHIN, CLEAR_WITHIN = 16, 600, 900
+
+
+class Receiver:
+    """Keeps what Alertmanager tells, with the time at which it came."""
+
+    def __init__(self, address: str) -> None:
+        self.told: list[tuple[float, dict[str, Any]]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                receiver.told += [(time.monotonic(), alert) for alert in message["alerts"]]
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                """Nothing on the terminal."""
+
+        self._server = ThreadingHTTPServer((address, 0), Handler)
+        self.url = f"http://{address}:{self._server.server_port}/alerts"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def when(self, status: str) -> float | None:
+        """The first message of that status about the SLO that asks for somebody at once."""
+        for moment, alert in self.told:
+            labels = alert["labels"]
+            if alert["status"] == status and (labels.get("slo"), labels.get("severity")) == (SLO, "page"):
+                return moment
+        return None
+
+
+def site(inventory: Path) -> None:
+    command = [str(REPOSITORY / ".venv/bin/ansible-playbook"), "site.yml", "-i", str(inventory)]
+    done = subprocess.run(
+        [*command, "--tags", "alertmanager,prometheus"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    """The lab's Alertmanager tells this process; afterwards nobody, as its inventory says."""
+    gateway = json.loads(subprocess.check_output(["ip", "-json", "route", "get", "198.18.0.12"], text=True))
+    told = Receiver(gateway[0]["prefsrc"])
+    copy = tmp_path / "lab"
+    subprocess.run(["cp", "-a", str(LAB), str(copy)], check=True)
+    pauses = {"alertmanager_group_wait_seconds": 1, "alertmanager_group_interval_seconds": 5}
+    alerts = {"receivers": [{"name": "drill", "kind": "webhook", "url": told.url}]}
+    (copy / "group_vars" / "all" / "drill.yml").write_text(yaml.safe_dump({**pauses, "service_alerts": alerts}))
+    site(copy)
+    yield told
+    site(LAB)
+    told.close()
+
+
+def until(check: Callable[[], float | None], what: str, seconds: float) -> float:
+    end = time.monotonic() + seconds
+    while (found := check()) is None:
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(1)
+    return found
+
+
+def ask(url: str, key: str, tokens: int) -> float:
+    """Seconds to the first token of one stream, read to its end."""
+    body = {"model": "small", "stream": True, "max_tokens": tokens, "ignore_eos": True}
+    body["messages"] = [{"role": "user", "content": "Write."}]
+    begin, first = time.monotonic(), 0.0
+    with httpx.stream(
+        "POST", f"{url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"}, timeout=120
+    ) as answer:
+        for line in answer.iter_lines():
+            if not first and '"delta"' in line:
+                first = time.monotonic() - begin
+    return first
+
+
+def test_an_slo_burns_is_told_and_clears(receiver: Receiver) -> None:
+    hosts = load_inventory(LAB).hosts
+    url, key = f"http://{hosts['lb1']['ansible_host']}:8080", hosts["lb1"]["vault_demo_key"]
+    stop = threading.Event()
+    slow: list[float] = []
+
+    def keep_asking() -> None:
+        while not stop.is_set():
+            slow.append(ask(url, key, 1000))
+
+    clients = [threading.Thread(target=keep_asking) for _ in range(CLIENTS)]
+    began = time.monotonic()
+    for client in clients:
+        client.start()
+    try:
+        fired = until(lambda: receiver.when("firing"), "the alert", FIRE_WITHIN)
+    finally:
+        stop.set()
+        for client in clients:
+            client.join(timeout=120)
+    ended = time.monotonic()
+    fast: list[float] = []
+
+    def cleared() -> float | None:
+        fast.append(ask(url, key, 4))
+        return receiver.when("resolved")
+
+    resolved = until(cleared, "the end of the alert", CLEAR_WITHIN)
+    figures = {
+        "told_after_seconds": round(fired - began, 1),
+        "first_token_seconds_median_under_load": round(sorted(slow)[len(slow) // 2], 2),
+        "cleared_after_load_ended_seconds": round(resolved - ended, 1),
+        "first_token_seconds_median_after": round(sorted(fast)[len(fast) // 2], 2),
+    }
+    store("slo_burn", figures)
+    assert figures["first_token_seconds_median_after"] < 2.5 < figures["first_token_seconds_median_under_load"]
