@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rackserve.definition.load import load_inventory
+from rackserve.monitoring import monitoring
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 # What a host's next task would do is visible in a file; connection local, so that no network is involved.
@@ -64,12 +65,15 @@ def test_every_host_gets_the_plan_that_scripts_get(inventory: Callable[..., Path
     assert status == 0, output
     plans = {file.stem: json.loads(file.read_text()) for file in touched.iterdir()}
     assert sorted(plans) == ["cpu1", "gpu1", "gpu2", "lb1", "lb2"]
-    expected = load_inventory(path).plan
+    outcome = load_inventory(path).outcome
+    assert outcome.definition is not None
+    watching = json.loads(json.dumps(monitoring(outcome.definition)))
     for plan in plans.values():
+        assert plan.pop("monitoring") == watching
         # Ansible adds how the task ended, and takes an empty list of warnings away.
         assert {key: value for key, value in plan.items() if key not in ("changed", "failed")} | {
             "warnings": []
-        } == expected
+        } == outcome.plan
 
 
 def test_limit_does_not_change_the_plan(inventory: Callable[..., Path], tmp_path: Path) -> None:

@@ -28,8 +28,6 @@ def _idle(definition: Definition) -> Iterator[Path]:
     for name in ("tracing",):
         if getattr(service, name):
             yield (f"service_{name}",)
-    if service.alerts.receivers or service.alerts.dead_man_url:
-        yield ("service_alerts",)
     for name, tenant in service.tenants.items():
         yield from (("service_tenants", name, key) for key in _idle_of_tenant(tenant))
 
