@@ -4,7 +4,6 @@ import json
 import re
 import time
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def test_every_rule_is_loaded_and_evaluates(watched: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def names(service: Service) -> Iterator[set[str]]:
+def names(service: Service) -> set[str]:
     """Every name that Prometheus knows, once a stream, a refusal and an answer have passed."""
     headers = {"authorization": f"Bearer {service.key}"}
     body = {"model": "small", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
@@ -75,7 +74,7 @@ def names(service: Service) -> Iterator[set[str]]:
     while "rackserve_refusals_total" not in (known := set(ask("label/__name__/values"))):
         assert time.monotonic() < end, "the page of the log service was not read"
         time.sleep(1)
-    yield known
+    return known
 
 
 def test_every_metric_that_a_rule_reads_exists(watched: dict[str, Any], names: set[str]) -> None:
