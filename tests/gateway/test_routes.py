@@ -24,6 +24,13 @@ def routed(restored: Balancer, stub_address: str) -> None:
         {**ANY, "name": "batch-streams", "pool": "hashed", "lanes": ["batch"], "stream": True},
         {**ANY, "name": "rest-of-batch", "pool": "narrow", "lanes": ["batch"], "names": ["duo"]},
     ]
+    none: dict[str, Any] = {"names": [], "lanes": [], "header": None}
+    service["scenarios"] = {
+        "nightly": none | {"lanes": ["batch"]},
+        "rag": none | {"header": "x-scenario"},
+        "summary": none | {"header": "x-scenario"},
+        "talk": none | {"names": ["chat"]},
+    }
     service["pools"]["many"]["tenants"] = ["batch"]
     service["pools"]["narrow"]["overload"] = [
         rule("shorter_replies", 40, max_tokens=64, lanes=["interactive"]),
@@ -61,6 +68,29 @@ def test_the_first_route_that_matches_and_is_allowed_decides(
     answer = client.post(CHAT, json=body, headers={"authorization": f"Bearer {KEYS[tenant]}"})
     entry = balancer.log_entry(answer.headers["x-request-id"])
     assert (answer.status_code, entry["pool"], entry["route"]) == (200, pool, route)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "model", "said", "scenario"),
+    [
+        ("demo", "duo", None, "-"),
+        ("demo", "chat", None, "talk"),
+        ("demo", "duo", "rag", "rag"),
+        ("demo", "chat", "summary", "summary"),
+        ("demo", "duo", "talk", "-"),
+        ("demo", "duo", "invented", "-"),
+        ("batch", "duo", None, "nightly"),
+        ("batch", "chat", None, "nightly"),
+        ("batch", "duo", "rag", "rag"),
+    ],
+)
+def test_a_request_is_logged_with_its_scenario(
+    client: httpx.Client, balancer: Balancer, tenant: str, model: str, said: str | None, scenario: str
+) -> None:
+    """A header that the definition names comes first, then the order of the scenarios' names."""
+    headers = {"authorization": f"Bearer {KEYS[tenant]}"} | ({"x-scenario": said} if said else {})
+    answer = client.post(CHAT, json=chat(model), headers=headers)
+    assert balancer.log_entry(answer.headers["x-request-id"])["scenario"] == scenario
 
 
 def waiting(balancer: Balancer) -> int:

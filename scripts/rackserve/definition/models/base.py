@@ -52,7 +52,17 @@ _CPUS = "CPU numbers and ranges, such as 0 or 0-7,16-23"
 CpuList = Annotated[str, AfterValidator(_matches(r"\d{1,4}(?:-\d{1,4})?(?:,\d{1,4}(?:-\d{1,4})?)*", _CPUS))]
 
 _HEADER = "a header name, such as X-Session-Id"
-HeaderName = Annotated[str, AfterValidator(_matches(r"[A-Za-z][A-Za-z0-9-]{0,63}", _HEADER))]
+# What the balancer takes from every request before it looks at it (role haproxy, templates/haproxy/10-listen.cfg.j2).
+_REMOVED = re.compile(r"(?:x-rackserve-|x-vllm-|x-forwarded-).*|authorization|forwarded|upgrade|x-lane", re.IGNORECASE)
+
+
+def _arrives(value: str) -> str:
+    if _REMOVED.fullmatch(value):
+        raise refuse("is a header that the balancer removes from every request", _HEADER, "choose another name")
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(_matches(r"[A-Za-z][A-Za-z0-9-]{0,63}", _HEADER)), AfterValidator(_arrives)]
 
 _URL = "an address such as https://hub.example.org/path"
 Url = Annotated[str, AfterValidator(_matches(r"https?://[A-Za-z0-9.\-\[\]:]+(?:/\S*)?", _URL))]
