@@ -18,6 +18,15 @@ _WORD = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True)
+class Overview:
+    """One process at one moment. `value`: of the entry that was asked for, None: there is none."""
+
+    information: Mapping[str, str]
+    statistics: Sequence[Mapping[str, str]]
+    value: str | None
+
+
+@dataclass(frozen=True)
 class Runtime:
     """`deadline_seconds` bounds each call, the way there included."""
 
@@ -67,6 +76,21 @@ class Runtime:
     def information(self) -> dict[str, str]:
         return self._read("show info", replies.information)
 
+    def overview(self, map_name: str, key: str) -> "Overview":
+        """What a screen shows, in one call: `show info`, `show stat` and one value of a map."""
+        commands = ["show info", "show stat", f"get map {map_name} {_word(key)}"]
+        information, statistics, entry = self._ask(commands)
+        try:
+            value = self._parsed(commands[2], entry, replies.map_value)
+        except RefusedError:
+            # A process from before this map. It cannot say.
+            value = None
+        return Overview(
+            self._parsed(commands[0], information, replies.information),
+            self._parsed(commands[1], statistics, replies.statistics),
+            value,
+        )
+
     def set_server_state(self, backend: str, server: str, state: str) -> None:
         """`ready`, `drain` (no new requests, checks go on) or `maint`."""
         if state not in _STATES:
@@ -84,7 +108,9 @@ class Runtime:
             raise NonsenseError(self.host.name, f"set map {map_name} {key} {value}", f"after it the value is {found!r}")
 
     def _read(self, command: str, parse: Callable[[str], T]) -> T:
-        reply = self._ask([command])[0]
+        return self._parsed(command, self._ask([command])[0], parse)
+
+    def _parsed(self, command: str, reply: str, parse: Callable[[str], T]) -> T:
         try:
             return parse(reply)
         except replies.UnreadableReply as error:
