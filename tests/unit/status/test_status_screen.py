@@ -5,10 +5,8 @@ import json
 import os
 import pty
 import select
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from rackserve.fleet.status.snapshot import Alert, Balancer, Budget, Engine, Mis
 from rich.console import Console
 from unit.fleet.fake_haproxy import FakeHaproxy
 from unit.status.playing import INFORMATION, WATCHDOG, PlayedHost, alert, balancer, fleet, monitor, statistics
+from unit.status.surroundings import Surroundings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -74,42 +73,12 @@ def test_seconds_to_three_digits(value: float | None, shown: str) -> None:
     assert seconds(value) == shown
 
 
-class Surroundings:
-    """The lab's inventory, its balancer's socket played, and an `ssh` that runs programs here or finds no way."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.inventory = folder, folder / "lab"
-        shutil.copytree(REPOSITORY / "inventory/lab", self.inventory)
-        variables = self.inventory / "group_vars/all/played.yml"
-        variables.write_text(f"haproxy_runtime_directory: {folder}\n")
-        self.ways("198.18.0.11")
-
-    def ways(self, *addresses: str) -> None:
-        """Only these addresses can be reached."""
-        ssh = self.folder / "ssh"
-        known = "".join(f"*@{address}\\ *) exec {sys.executable} - ;;\n" for address in addresses)
-        ssh.write_text(f'#!/bin/sh\ncase "$*" in\n{known}esac\necho "no route to host" >&2\nexit 255\n')
-        ssh.chmod(0o755)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "PATH": f"{self.folder}:{os.environ['PATH']}", "COLUMNS": "150"}
-
-    def command(self, *arguments: str) -> list[str]:
-        return [str(REPOSITORY / "scripts/status"), "-i", str(self.inventory), *arguments]
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=60, check=False
-        )
-
-
 @pytest.fixture
 def surroundings(tmp_path: Path) -> Iterator[Surroundings]:
     with FakeHaproxy(tmp_path / "admin.sock") as fake:
         fake.said = {"show info": INFORMATION, "show stat": statistics()}
         fake.maps["maps/configuration.map"] = {"digest": "abc"}
-        yield Surroundings(tmp_path)
+        yield Surroundings(tmp_path, "status")
 
 
 def test_json_is_the_same_data_with_the_documented_keys(surroundings: Surroundings) -> None:

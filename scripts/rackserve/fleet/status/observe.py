@@ -66,7 +66,7 @@ def observe(
             lambda host: _view(host, whom.sockets.get(host.name, SOCKET), held, deadline_seconds),
         )
         figures = both.submit(
-            prometheus.ask_any, whom.monitors, whom.plan["ports"].get("prometheus", 9090), QUESTION, deadline_seconds
+            prometheus.ask_any, whom.monitors, whom.plan["ports"]["prometheus"], QUESTION, deadline_seconds
         )
         outcome, said = views.result(), figures.result()
     return snapshot(Seen(whom.plan, clock(), outcome.done, outcome.failed, said, whom.digests, whom.unrendered))
