@@ -10,6 +10,7 @@ from rackserve.fleet.prometheus import Answer, NoMonitor
 from rackserve.fleet.status import queries
 from rackserve.fleet.status.snapshot import Balancer, Engine, Missing, Pool, Snapshot, Track
 from rackserve.fleet.status.view import (
+    UNKNOWN,
     Load,
     Row,
     View,
@@ -101,7 +102,8 @@ def _order(track: str) -> tuple[int, str]:
 def _track(track: str, engines: Sequence[Engine]) -> Track:
     own = [one for one in engines if one.track == track]
     releases = ", ".join(dict.fromkeys(one.release for one in own))
-    return Track(track, releases, sum(one.state == "up" for one in own), len(own))
+    known = any(one.state != UNKNOWN for one in own)
+    return Track(track, releases, sum(one.state == "up" for one in own) if known else None, len(own))
 
 
 def _means(loads: Sequence[Load]) -> tuple[float | None, float | None, float | None]:

@@ -60,7 +60,10 @@ def _pools(seen: Snapshot) -> Table:
     table = _table("POOL", "track", "release", "engines up", "in flight", "slots", "queued", "in waiting room", *means)
     for pool in seen.pools:
         for number, track in enumerate(pool.tracks):
-            up = Text(f"{track.engines_up} of {track.engines}", "" if track.engines_up == track.engines else "bold red")
+            up = Text(
+                f"{_count(track.engines_up)} of {track.engines}",
+                "" if track.engines_up == track.engines else "bold red",
+            )
             row: list[str | Text] = [pool.name if number == 0 else "", track.track, track.release, up]
             if number == 0:
                 row += [_count(one) for one in (pool.in_flight, pool.slots, pool.queued, pool.waiting_room)]

@@ -33,7 +33,7 @@ class Track:
 
     track: str
     release: str
-    engines_up: int
+    engines_up: int | None
     engines: int
 
 

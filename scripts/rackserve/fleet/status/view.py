@@ -10,6 +10,7 @@ from rackserve.fleet.runtime import Overview
 Row = Mapping[str, str]
 # A server that is in no track is disabled there; one that follows another's maintenance says so in brackets.
 _ELSEWHERE = "MAINT"
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def state_of(found: Mapping[tuple[str, str], Row], pool: str, engine: str) -> st
     """What keeps the engine from work, the operator's and the checks' word first, then the breaker's."""
     health, breaker = found.get(("engines", engine)), found.get(("breakers", engine))
     if health is None:
-        return "unknown"
+        return UNKNOWN
     status = health["status"]
     for beginning, words in (("MAINT", "maintenance"), ("DRAIN", "drained"), ("DOWN", "down"), ("NOLB", "draining")):
         if status.startswith(beginning):
@@ -96,7 +97,7 @@ def engine_load(found: Mapping[tuple[str, str], Row], pool: str, engine: str) ->
 def merged_state(states: Mapping[str, str]) -> str:
     """One word where all balancers agree; else each one's."""
     if not states:
-        return "unknown"
+        return UNKNOWN
     if len(set(states.values())) == 1:
         return next(iter(states.values()))
     return ", ".join(f"{state} at {name}" for name, state in states.items())
