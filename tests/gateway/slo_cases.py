@@ -185,25 +185,31 @@ def of_pair(groups: list[dict[str, Any]], pair: Pair) -> list[dict[str, Any]]:
     ]
 
 
-_FLIPS = {">=": "<", ">": "<", "<": ">", "==": "!="}
+_FLIPS = {">=": "<", "<=": ">", ">": "<", "<": ">", "==": "!=", "!=": "=="}
 # A number that stands alone: not inside a name, a label's value or a window.
 _TOKENS = re.compile(
-    r'"[^"]*"|\[(?P<window>\d+[smhd])\]|(?P<comparison>>=|==|>|<)|(?<![\w.])(?P<number>\d+(?:\.\d+)?)(?![\w.])'
+    r'"[^"]*"|\[(?P<window>\d+[smhd])(?P<step>:\d+s)?\]|(?P<comparison>>=|<=|==|!=|>|<)'
+    r"|(?<![\w.])(?P<number>\d+(?:\.\d+)?)(?![\w.])"
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def mutants(expression: str) -> Iterator[tuple[str, str]]:
-    """(what was changed, the expression with it): every window and number larger and smaller, every comparison."""
+def mutants(expression: str, counts: bool = False) -> Iterator[tuple[str, str]]:
+    """(what was changed, the expression with it): every window and number larger and smaller, every comparison.
+
+    counts: small whole numbers count something, so that only the next whole number is another one.
+    """
     for found in _TOKENS.finditer(expression):
         if window := found["window"]:
             # Nothing times a sum stays nothing, whatever it is summed over.
             if " or 0 * " in expression[: found.start()]:
                 continue
             size = int(window[:-1]) * _SECONDS[window[-1]]
-            new = [f"[{size * 2}s]", f"[{size // 2}s]"]
+            new = [f"[{other}s{found['step'] or ''}]" for other in (size * 2, size // 2)]
         elif comparison := found["comparison"]:
             new = [_FLIPS[comparison]]
+        elif counts and (number := found["number"]) in {"1", "2", "3", "4"}:
+            new = [str(int(number) + 1), str(int(number) - 1)]
         elif number := found["number"]:
             new = [f"{float(number) * scale:g}" for scale in (1.6, 0.6)] if float(number) else ["1"]
         else:
