@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rackserve import slo
+from rackserve import alerts, slo
 from rackserve.definition.plan import resolved_timeouts
 from rackserve.definition.raw import BALANCERS, MONITORS
 from rackserve.definition.read import Definition
@@ -16,7 +16,7 @@ _GIB = 2**30
 def monitoring(definition: Definition) -> dict[str, Any]:
     """{"rules": a Prometheus rule file, "scrapes": its jobs, "traffic": settings of the log service by balancer}."""
     return {
-        "rules": {"groups": [*slo.rules(definition)["groups"]]},
+        "rules": {"groups": [*slo.rules(definition)["groups"], *alerts.rules(definition)["groups"]]},
         "scrapes": scrapes(definition),
         "traffic": {name: traffic(definition, name) for name in definition.members(BALANCERS)},
     }

@@ -5,103 +5,9 @@ its first true one. Numbers of samples in promtool's notation: `5x3` is four fiv
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from statistics import linear_regression
-from typing import Any
 
-from rackserve.definition.models.node import Node
-from rackserve.definition.models.service import Service
-from rackserve.definition.read import Definition
-
-from gateway.slo_cases import rule_test
-
-Series = dict[str, str]
-STABLE, CANARY = "pool-p-stable", "pool-p-canary"
-
-
-@dataclass(frozen=True)
-class Case:
-    """What has to be so of an alert, with these labels where it has several rules; the body is a test file's."""
-
-    alert: str
-    labels: dict[str, str]
-    body: dict[str, Any]
-
-    def concerns(self, rule: dict[str, Any]) -> bool:
-        return rule["alert"] == self.alert and all(
-            rule["labels"].get(name, value) == value for name, value in self.labels.items() if name in ("severity", "reason")
-        )
-
-
-def definition() -> Definition:
-    """Two balancers, two engines in one pool, and places for ten, five of them at each balancer."""
-    engines = tuple({"name": f"p-{n}", "node": f"g{n}", "port": 8001, "gpus": (0,)} for n in (1, 2))
-    model = {"source": {"kind": "node", "path": "/srv/m"}, "revision": "1", "context_tokens": 2048}
-    service = Service.model_validate(
-        {
-            "name": "unit",
-            "stage": "test",
-            "models": {"m": model},
-            "releases": {"r": {"version": "1.0", "lock": "l", "model": "m"}},
-            "pools": {
-                "p": {
-                    "release": "r",
-                    "names": ("p",),
-                    "slots": 8,
-                    "queue": {"max_requests": 10, "timeout_seconds": 20.0},
-                    "engines": engines,
-                    "timeouts": {"silence_seconds": 120.0},
-                }
-            },
-            "lanes": {"chat": {"priority": 10}},
-            "tenants": {"t": {"lane": "chat", "pools": ("p",)}},
-            "engine_key": "0123456789abcdef",
-        }
-    )
-    groups = {"balancers": ("lb1", "lb2"), "gpu_nodes": ("g1", "g2"), "monitors": ("m1",)}
-    names = [name for members in groups.values() for name in members]
-    nodes = {name: Node(address=f"192.0.2.{number}") for number, name in enumerate(names, 1)}
-    return Definition(service, nodes, groups, {})
-
-
-def firing(alert: str, minute: int, expected: int, **labels: str) -> dict[str, Any]:
-    """How many alerts of that name and with these labels fire at that minute."""
-    wanted = ",".join(f'{name}="{value}"' for name, value in {"alertname": alert, **labels}.items())
-    return {
-        "expr": f'count(ALERTS{{alertstate="firing",{wanted}}}) or vector(0)',
-        "eval_time": f"{minute}m",
-        "exp_samples": [{"labels": "{}", "value": expected}],
-    }
-
-
-def case(alert: str, series: Series, looks: dict[int, int], minutes: int = 1, **labels: str) -> Case:
-    """looks: minute -> how many alerts fire then."""
-    checks = [firing(alert, minute, expected, **labels) for minute, expected in looks.items()]
-    given = [{"series": name, "values": text} for name, text in series.items()]
-    return Case(alert, labels, rule_test(given, checks, minutes))
-
-
-def up(job: str, values: str, **labels: str) -> Series:
-    return one("up", values, job=job, **labels)
-
-
-def one(metric: str, values: str, **labels: str) -> Series:
-    matched = ",".join(f'{name}="{value}"' for name, value in labels.items())
-    return {f"{metric}{{{matched}}}": values}
-
-
-def status(state: str, proxy: str, **values: str) -> Series:
-    """Keys such as lb1_1: the engine p-1 as the balancer lb1 sees it."""
-    found: Series = {}
-    for key, text in values.items():
-        node, engine = key.split("_")
-        labels = {"job": "haproxy", "node": node, "proxy": proxy, "server": f"p-{engine}", "state": state}
-        found |= one("haproxy_server_status", text, **labels)
-    return found
-
-
-def sessions(side: str, proxy: str, values: str, node: str = "lb1", **labels: str) -> Series:
-    return one(f"haproxy_{side}_current_sessions", values, job="haproxy", node=node, proxy=proxy, **labels)
+from gateway.alert_making import CANARY, STABLE, Case, Series, case, one, sessions, status, up
 
 
 def pools() -> Iterator[tuple[str, Case]]:
@@ -110,9 +16,14 @@ def pools() -> Iterator[tuple[str, Case]]:
     yield "down", case("PoolDown", {**lost, **both}, {4: 0, 6: 0, 7: 1, 10: 1, 11: 0}, severity="page", node="lb1")
     canary = status("UP", CANARY, lb1_2="1x40")
     yield "down-canary-serves", case("PoolDown", {**lost, **both, **canary}, {10: 0})
+    # Without samples nothing is known; the last one counts for five minutes.
+    gap = status("UP", STABLE, lb1_1="0x10 _x10 0x10")
+    yield "down-scrape-gap", case("PoolDown", {**gap, **both}, {10: 1, 15: 1, 16: 0, 22: 0, 23: 1})
     spare = status("UP", STABLE, lb1_1="1x40", lb1_2="1x4 0x20 1x10")
-    looks = {19: 0, 20: 1, 25: 1, 26: 0}
-    yield "spare", case("PoolWithoutSpare", {**spare, **both}, looks, severity="ticket", pool="p")
+    yield (
+        "spare",
+        case("PoolWithoutSpare", {**spare, **both}, {19: 0, 20: 1, 25: 1, 26: 0}, severity="ticket", pool="p"),
+    )
     yield "spare-all-there", case("PoolWithoutSpare", both, {30: 0})
     yield "spare-none-left", case("PoolWithoutSpare", status("UP", STABLE, lb1_1="0x40", lb1_2="0x40"), {30: 0})
     # Waiting: 5 of the 5 places from minute 10 on, in two tracks. The mean of 5 minutes is above 4 from minute 14 to 31.
@@ -136,6 +47,10 @@ def rejections() -> Iterator[tuple[str, Case]]:
     # 12 of 100, more than 20 of them after two minutes; and a tenth of ten minutes is left two minutes after the end.
     ends = asked("0+12x20 240x20", "0+88x40")
     yield "refused", case(name, ends, {3: 0, 4: 1, 21: 1, 22: 0}, pool="p", **page)
+    twice = {
+        name.replace("lb1", node): text for name, text in asked("0+1x40", "0+4x40").items() for node in ("lb1", "lb2")
+    }
+    yield "refused-at-two-balancers-20-in-10-minutes", case(name, twice, {40: 0}, **page)
     yield "refused-9-of-100", case(name, asked("0+9x40", "0+91x40"), {30: 0}, **page)
     yield "refused-19-in-10-minutes", case(name, asked("0+1.9x40", "0+2x40"), {40: 0}, **page)
     yield "refused-25-in-10-minutes", case(name, asked("0+2.5x40", "0+10x40"), {40: 1}, **page)
@@ -283,6 +198,7 @@ def lines() -> Iterator[tuple[str, Case]]:
     looks = {20: 0, 21: 1, 35: 1, 36: 0}
     yield "lost-20-of-15000", case("LogService", log("0x20 20x40"), looks, reason="lost", node="lb1")
     yield "lost-14-of-15000", case("LogService", log("0x20 14x40"), {21: 0, 30: 0}, reason="lost")
+    yield "log-service-restarts", case("LogService", log("50x20 0x30", "50x20 0x30"), {21: 0, 25: 0, 40: 0})
     yield "unwritten", case("LogService", log("0x60", "0x20 1x40"), looks, reason="unwritten")
 
 

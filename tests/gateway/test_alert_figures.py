@@ -20,11 +20,12 @@ Figures = dict[tuple[str, str, str, str], float]
 
 def figures(balancer: Balancer) -> Figures:
     page = httpx.get(f"{balancer.private_url}/metrics", timeout=5, verify=CONTEXT).text
-    return {
-        (sample.name, *(sample.labels.get(label, "") for label in ("proxy", "server", "state"))): sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-    }
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    found: Figures = {}
+    for sample in samples:
+        proxy, server, state = (sample.labels.get(label, "") for label in ("proxy", "server", "state"))
+        found[sample.name, proxy, server, state] = sample.value
+    return found
 
 
 def states(balancer: Balancer, engine: str) -> dict[str, str]:

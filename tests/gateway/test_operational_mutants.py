@@ -47,7 +47,8 @@ def tests_of(rule: Rule) -> list[dict[str, Any]]:
 
 
 def test_every_changed_alert_is_noticed(node: Node) -> None:
-    files, changes = {}, {}
+    files: dict[str, tuple[list[Rule], dict[str, Any]]] = {}
+    changes: dict[str, str] = {}
     for kind, rule in kinds().items():
         for number, (what, other) in enumerate([("nothing", rule), *changed(rule)]):
             group = {"name": "operations", "interval": "1m", "rules": [other]}

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from rackserve.alerts import rules
 
-from gateway.alert_cases import CASES, STABLE, definition, firing, one, sessions, status, up
+from gateway.alert_cases import CASES
+from gateway.alert_making import STABLE, definition, firing, one, sessions, status, up
 from gateway.balancer import Node
 from gateway.promtool import Promtool
 from gateway.slo_cases import rule_test

@@ -1,5 +1,6 @@
 """What the operational alerts are made of. What they do is tested with promtool in tests/gateway."""
 
+import ast
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -141,3 +142,12 @@ def test_each_host_of_the_definition_has_to_be_heard_of(define: Make) -> None:
 def test_only_what_users_feel_or_what_stops_a_host_wakes_somebody(define: Make) -> None:
     pages = {rule["alert"] for rule in alerts(define()) if rule["labels"]["severity"] == "page"}
     assert pages == {"PoolDown", "AdmissionRejections", "RunningWithoutTokens", "BalancerGone", "DiskRunningOut"}
+
+
+def test_alerts_know_the_definition_and_nothing_else() -> None:
+    for path in (REPOSITORY / "scripts/rackserve/alerts").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        plain = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        named = {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        ours = {name for name in named if name.startswith(("rackserve.alerts", "rackserve.definition"))}
+        assert (plain | named) - ours <= {"math", "re", "typing"}, path
