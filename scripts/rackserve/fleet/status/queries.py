@@ -31,10 +31,12 @@ INSTANT: Mapping[str, str] = {
     "answer": _p95("rackserve_response_seconds"),
     "budget": "rackserve:slo_budget_left:ratio",
     "exhaustion": "rackserve:slo_exhaustion:seconds",
-    "running": 'vllm:num_requests_running{job="vllm"}',
-    "waiting": 'vllm:num_requests_waiting{job="vllm"}',
-    "kv_cache": 'vllm:kv_cache_usage_perc{job="vllm"}',
-    "age": 'time() - max(timestamp(up{job="traffic"} == 1))',
+    # An engine with several cores has a series for each.
+    "running": 'sum by (engine) (vllm:num_requests_running{job="vllm"})',
+    "waiting": 'sum by (engine) (vllm:num_requests_waiting{job="vllm"})',
+    "kv_cache": 'max by (engine) (vllm:kv_cache_usage_perc{job="vllm"})',
+    # timestamp() of an expression would be now; only of a selector it is the moment of the scrape.
+    "age": 'time() - max(timestamp(up{job="traffic"}) and up{job="traffic"} == 1)',
     "unscraped": "up == 0",
 }
 QUESTION = Question(INSTANT, alerts=True)
@@ -89,7 +91,7 @@ def alerts(answer: Answer) -> tuple[Alert, ...]:
 
 
 def engine_figures(answer: Answer, name: str) -> dict[str, float]:
-    """By engine. A process with several cores is summed by nobody: there is one per engine here."""
+    """By engine."""
     return {key[0]: value for key, value in _by(answer.of(name), "engine").items()}
 
 
