@@ -15,6 +15,7 @@ from rackserve.traffic_log.history.timeline import (
     of_journal,
     of_request,
     requests_of,
+    shown,
 )
 from unit.traffic_log.making import line, request
 
@@ -150,6 +151,10 @@ def test_events_become_words_and_request_lines_of_the_journal_are_not_told_twice
         Entry(1.0, "lb1", "breaker open", "pool small, engine e1, reason 5xx"),
         Entry(3.0, "lb1", "vllm@e1", "Main process exited, code=killed"),
     ]
+
+
+def test_lines_of_engines_cannot_steer_a_terminal() -> None:
+    assert shown("\x1b[32mINFO\x1b[0m one\n\ttwo\x1b]0;title\x07") == "INFO one two ]0;title"
 
 
 def test_entries_are_in_order_of_time_and_each_is_there_once() -> None:

@@ -34,6 +34,7 @@ _REACHED = {
     TOKENS: "last token",
     WHOLE: "answer begins",
 }
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Of what systemd says about an engine's unit; MESSAGE of journald.
 UNIT_CHANGES = r"Main process exited|Failed with result|Scheduled restart job|^Started |^Stopping |^Stopped |oom-kill"
 
@@ -140,13 +141,18 @@ def of_journal(node: str, lines: Iterable[JournalLine]) -> list[Entry]:
             named = [f"{name} {value}" for name, value in event.items() if name != "event"]
             entries.append(Entry(line.at, node, str(event["event"]).replace("_", " "), _joined(*named)))
         else:
-            entries.append(Entry(line.at, node, unit, line.text.strip()))
+            entries.append(Entry(line.at, node, unit, shown(line.text)))
     return entries
 
 
 def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """By time; of the same moment in the order in which they were given."""
     return tuple(sorted(dict.fromkeys(entries), key=lambda one: one.at))
+
+
+def shown(text: str) -> str:
+    """On one line and without what would steer a terminal: engines colour their lines."""
+    return " ".join("".join(one if one.isprintable() else " " for one in _COLOUR.sub("", text)).split())
 
 
 def _event(text: str) -> dict[str, object] | None:
