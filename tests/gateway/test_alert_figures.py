@@ -95,7 +95,7 @@ Act = Callable[[Balancer, Stub], object]
 
 
 @pytest.mark.parametrize(
-    ("act", "engines", "breakers", "track"),
+    ("act", "checked", "broken", "track"),
     [
         (lambda balancer, stub: None, "UP", "UP", "UP"),
         (lambda balancer, stub: setattr(stub.engines["duo-1"], "healthy", False), "DOWN", "DOWN", "DOWN"),
@@ -107,9 +107,9 @@ Act = Callable[[Balancer, Stub], object]
     ids=["well", "fails-its-check", "drained", "taken-out", "breaker-open"],
 )
 def test_each_state_of_an_engine_is_told_apart(
-    balancer: Balancer, stub: Stub, act: Act, engines: str, breakers: str, track: str
+    balancer: Balancer, stub: Stub, act: Act, checked: str, broken: str, track: str
 ) -> None:
-    wanted = {"engines": engines, "breakers": breakers, "pool-duo-stable": track}
+    wanted = {"engines": checked, "breakers": broken, "pool-duo-stable": track}
     try:
         act(balancer, stub)
         eventually(lambda: states(balancer, "duo-1").items() >= wanted.items(), f"{wanted}")

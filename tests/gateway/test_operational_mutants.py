@@ -35,7 +35,7 @@ def changed(rule: Rule) -> Iterator[tuple[str, Rule]]:
         yield f"for {rule['for']} -> {text}", {**rule, "for": text}
 
 
-def tests_of(rule: Rule) -> list[dict[str, Any]]:
+def cases_of(rule: Rule) -> list[dict[str, Any]]:
     """One test file of all cases that look every minute, and one of the others."""
     found: dict[str, dict[str, Any]] = {}
     for case in CASES.values():
@@ -53,7 +53,7 @@ def test_every_changed_alert_is_noticed(node: Node) -> None:
         for number, (what, other) in enumerate([("nothing", rule), *changed(rule)]):
             group = {"name": "operations", "interval": "1m", "rules": [other]}
             changes[f"{kind}.{number}"] = what
-            files |= {f"{kind}.{number}.{n}": ([group], body) for n, body in enumerate(tests_of(rule))}
+            files |= {f"{kind}.{number}.{n}": ([group], body) for n, body in enumerate(cases_of(rule))}
     assert len(changes) > 200
     noticed = {name.rpartition(".")[0] for name in Promtool(node).failing(files)}
     left = {name: what for name, what in changes.items() if name not in noticed}

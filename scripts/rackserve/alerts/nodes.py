@@ -16,7 +16,7 @@ _CLOCK_OFF_SECONDS = 1
 
 
 def alerts(definition: Definition) -> list[Alert]:
-    return [*[_gone(name) for name in definition.nodes], *_disk(), *_memory(), *_clock()]
+    return [*[_gone(name) for name in definition.nodes], *_disk(), *_memory(), _clock()]
 
 
 def _gone(node: str) -> Alert:
@@ -93,26 +93,13 @@ def _memory() -> list[Alert]:
     ]
 
 
-def _clock() -> list[Alert]:
-    return [
-        alert(
-            "ClockOff",
-            "ticket",
-            'abs(node_time_seconds{job="node"} - timestamp(node_time_seconds{job="node"})) '
-            f"> {number(_CLOCK_OFF_SECONDS)}",
-            "{{ $labels.node }}: its clock is {{ $value | humanizeDuration }} off the monitor's",
-            "For 5 minutes the clock of {{ $labels.node }} has differed by {{ $value | humanizeDuration }} from the monitor's.",
-            waits="5m",
-            reason="differs",
-        ),
-        alert(
-            "ClockOff",
-            "ticket",
-            'node_timex_sync_status{job="node"} == 0',
-            "{{ $labels.node }}: its clock follows no other",
-            "For 6 hours the clock of {{ $labels.node }} has been kept by nobody.",
-            # Left alone, a clock drifts about a second in six hours (50 millionths).
-            waits="6h",
-            reason="unsynchronised",
-        ),
-    ]
+def _clock() -> Alert:
+    return alert(
+        "ClockOff",
+        "ticket",
+        'abs(node_time_seconds{job="node"} - timestamp(node_time_seconds{job="node"})) '
+        f"> {number(_CLOCK_OFF_SECONDS)}",
+        "{{ $labels.node }}: its clock is {{ $value | humanizeDuration }} off the monitor's",
+        "For 5 minutes the clock of {{ $labels.node }} has differed by {{ $value | humanizeDuration }} from the monitor's.",
+        waits="5m",
+    )
