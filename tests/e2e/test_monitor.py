@@ -16,7 +16,7 @@ from rackserve.monitoring import monitoring
 MONITOR = "lb2"
 API = "http://127.0.0.1:9090/api/v1"
 # Prefixes of the pages that are read, and ends by which text about metrics can be told from other text.
-NAME = re.compile(r"\b(?:rackserve|haproxy|node|prometheus|alertmanager|process)_[a-z0-9_]+|\bvllm:[a-z0-9_:]+")
+NAME = re.compile(r"\b(?:rackserve|haproxy|node|prometheus|alertmanager|process)_[A-Za-z0-9_]+|\bvllm:[a-z0-9_:]+")
 ENDS = ("_total", "_seconds", "_bytes", "_bucket", "_count", "_sum", "_max", "_perc", "_running", "_waiting", "_queue")
 
 
