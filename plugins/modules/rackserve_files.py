@@ -39,6 +39,22 @@ options:
         description: Name of a group.
         type: str
         default: root
+  accept:
+    description:
+      - The program that will read the files judges them first. If one below O(accept.directory) differs, all of them are written
+        into an empty directory with the same relative paths and the command runs there; if it refuses, nothing is changed.
+      - In check mode on a host that does not have the program yet, nobody judges.
+    type: dict
+    suboptions:
+      directory:
+        description: Where the program reads the files when it runs.
+        type: path
+        required: true
+      command:
+        description: Exit code 0 accepts.
+        type: list
+        elements: str
+        required: true
 author:
   - rackserve maintainers
 """
@@ -51,6 +67,14 @@ EXAMPLES = r"""
       - {path: /etc/demo/demo.conf, content: "{{ lookup('ansible.builtin.template', 'demo.conf.j2') }}"}
   register: __demo_files
   notify: Reload demo
+
+- name: Configure the monitor once promtool accepts the configuration
+  rackserve_files:
+    entries:
+      - {path: /etc/prometheus/prometheus.yml, content: "{{ lookup('ansible.builtin.template', 'prometheus.yml.j2') }}"}
+    accept:
+      directory: /etc/prometheus
+      command: [promtool, check, config, prometheus.yml]
 """
 
 RETURN = r"""
@@ -152,6 +176,27 @@ def write(entry: dict[str, Any], target: dict[str, Any]) -> None:
         raise
 
 
+def refusal(module: AnsibleModule, entries: list[dict[str, Any]], accept: dict[str, Any]) -> str:
+    """What the program that will read the files says against them; empty: nothing."""
+    root, command = accept["directory"], accept["command"]
+    files = [one for one in entries if one["state"] == "file" and one["path"].startswith(f"{root}/")]
+    if all((describe(one["path"]) or {}).get("content") == one["content"] for one in files):
+        return ""
+    program = module.get_bin_path(command[0])
+    if program is None:
+        # In check mode the task before may only have said that it would install it.
+        return "" if module.check_mode else f"{command[0]} is not on this host; install it first"
+    with tempfile.TemporaryDirectory(prefix="rackserve-", dir=module.tmpdir) as directory:
+        for one in files:
+            path = os.path.join(directory, os.path.relpath(one["path"], root))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(one["content"] or "")
+        status, out, error = module.run_command([program, *command[1:]], cwd=directory)
+    said = f"{out.strip()}\n{error.strip()}".strip().replace(f"{directory}/", "")
+    return "" if status == 0 else f"{' '.join(command)}: {said or f'exit code {status}'}"
+
+
 def header(path: str, state: dict[str, Any] | None) -> str:
     return f"{path} ({state['mode']:04o}, {state['owner']}:{state['group']})" if state else f"{path} (absent)"
 
@@ -195,10 +240,21 @@ def main() -> None:
         "group": {"type": "str", "default": "root"},
     }
     module = AnsibleModule(
-        argument_spec={"entries": {"type": "list", "elements": "dict", "required": True, "options": options}},
+        argument_spec={
+            "entries": {"type": "list", "elements": "dict", "required": True, "options": options},
+            "accept": {
+                "type": "dict",
+                "options": {
+                    "directory": {"type": "path", "required": True},
+                    "command": {"type": "list", "elements": "str", "required": True},
+                },
+            },
+        },
         supports_check_mode=True,
     )
     os.umask(0o022)
+    if module.params["accept"] and (said := refusal(module, module.params["entries"], module.params["accept"])):
+        module.fail_json(msg=f"The new files are refused; nothing was changed. {said}")
     changed: list[str] = []
     diffs: list[dict[str, str]] = []
     for entry in module.params["entries"]:

@@ -6,6 +6,8 @@ import grp
 import importlib.util
 import os
 import pwd
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +98,44 @@ def test_a_bad_entry_is_refused_and_nothing_is_written(tmp_path: Path, changes: 
     with pytest.raises(files.Refused, match=words):
         files.apply(entry(tmp_path / "a", **changes), False)
     assert list(tmp_path.iterdir()) == []
+
+
+class Module:
+    """As much of AnsibleModule as the judgement of a candidate asks for; programs are really run."""
+
+    def __init__(self, directory: Path, check_mode: bool = False) -> None:
+        self.tmpdir, self.check_mode = str(directory), check_mode
+
+    def get_bin_path(self, name: str) -> str | None:
+        return shutil.which(name)
+
+    def run_command(self, command: list[str], cwd: str) -> tuple[int, str, str]:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+
+def accept(root: Path, *command: str) -> dict[str, Any]:
+    return {"directory": str(root), "command": list(command)}
+
+
+def test_the_program_judges_all_files_of_its_directory_together_and_no_other(tmp_path: Path) -> None:
+    root = tmp_path / "etc"
+    entries = [entry(root / "a"), entry(root / "b/c", content="new\n"), entry(tmp_path / "etcetera/d")]
+    said = files.refusal(Module(tmp_path), entries, accept(root, "sh", "-c", "find . -type f | sort; cat b/c; exit 1"))
+    assert said.endswith(": ./a\n./b/c\nnew")
+    assert not root.exists(), "the candidate lies elsewhere"
+    assert list(tmp_path.iterdir()) == [], "and goes away"
+
+
+def test_what_the_program_accepts_or_has_accepted_before_is_not_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    assert files.refusal(Module(tmp_path), [entry(path)], accept(tmp_path, "true")) == ""
+    assert files.refusal(Module(tmp_path), [entry(path)], accept(tmp_path, "false")) == "false: exit code 1"
+    path.write_text("right\n")
+    assert files.refusal(Module(tmp_path), [entry(path)], accept(tmp_path, "false")) == ""
+
+
+def test_without_the_program_nothing_is_accepted_except_in_check_mode(tmp_path: Path) -> None:
+    judge = accept(tmp_path, "no-such-program")
+    assert "install it first" in files.refusal(Module(tmp_path), [entry(tmp_path / "a")], judge)
+    assert files.refusal(Module(tmp_path, check_mode=True), [entry(tmp_path / "a")], judge) == ""
