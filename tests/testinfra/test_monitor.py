@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rackserve.definition.load import load_inventory
+from rackserve.monitoring import monitoring as made_from
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://monitors"]
@@ -17,11 +20,18 @@ def ports(plan: dict[str, Any]) -> dict[str, int]:
     return {"prometheus": 9090, "alertmanager": 9093, **plan.get("ports", {})}
 
 
+@pytest.fixture(scope="session")
+def planned(plan: dict[str, Any], inventory_path: str) -> dict[str, Any]:
+    """What site.yml hands over; empty where the inventory holds no service definition."""
+    definition = load_inventory(Path(inventory_path)).outcome.definition if plan else None
+    return made_from(definition) if definition else {}
+
+
 @pytest.fixture
-def monitoring(plan: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+def monitoring(planned: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
     """What the monitor should read and judge by: the plan's, or that of a role alone on a test node."""
-    if plan:
-        return dict(plan["monitoring"])
+    if planned:
+        return planned
     return {"scrapes": variables["prometheus_scrapes"], "rules": variables["prometheus_rules"]}
 
 

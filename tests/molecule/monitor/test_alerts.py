@@ -62,6 +62,15 @@ def test_pages_and_tickets_reach_the_team_as_slack_messages(host: Host) -> None:
     ]
 
 
+def test_tickets_reach_the_mailbox(host: Host) -> None:
+    def mails(found: Calls) -> list[str]:
+        return [call["body"] for call in found if call["path"] == "mailto:team@example.org"]
+
+    found = wait_for(host, lambda found: len(mails(found)) >= len(TICKETS))
+    subjects = {line for mail in mails(found) for line in mail.splitlines() if line.lower().startswith("subject: ")}
+    assert subjects == {f"Subject: FIRING ticket {name} (1)" for name in TICKETS}
+
+
 def test_the_page_of_an_slo_holds_back_its_ticket_only(host: Host) -> None:
     found = wait_for(host, lambda found: told_team(found, TICKETS) == TICKETS)
     assert not told_team(found, ["MoleculeTicketOfTheSameSlo"])

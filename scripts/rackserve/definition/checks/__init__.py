@@ -2,7 +2,19 @@
 
 from collections.abc import Callable, Iterator
 
-from rackserve.definition.checks import effect, engines, memory, nodes, pools, routes, slos, stage, tenants, timeouts
+from rackserve.definition.checks import (
+    alerts,
+    effect,
+    engines,
+    memory,
+    nodes,
+    pools,
+    routes,
+    slos,
+    stage,
+    tenants,
+    timeouts,
+)
 from rackserve.definition.problem import Problem
 from rackserve.definition.read import Definition
 
@@ -36,6 +48,9 @@ CHECKS: tuple[Callable[[Definition], Iterator[Problem]], ...] = (
     slos.pages_can_fire,
     slos.thresholds_can_be_missed,
     slos.reply_lengths_are_ranges,
+    alerts.names_are_unique,
+    alerts.mails_can_be_sent,
+    alerts.addresses_are_some,
     memory.slots_fit,
     memory.contexts_fit,
     stage.secrets_are_real,
