@@ -15,6 +15,8 @@ from rackserve.fleet.errors import NonsenseError, RefusedError, TimedOutError, U
 _REMOTE = Path(__file__).parent / "remote"
 # What ssh itself exits with when there is no way to the host.
 _NO_WAY = 255
+# Two calls at the same time may both want to open the connection that is to be shared; the second one does without.
+_CHATTER = ("ControlSocket ", "mux_client_")
 
 
 class Host(Protocol):
@@ -53,7 +55,9 @@ class CommandHost:
         except OSError as error:
             raise UnreachableError(self.address, program, f"{self.command[0]}: {error.strerror}") from error
         if done.returncode == _NO_WAY:
-            raise UnreachableError(self.address, program, done.stderr, "Is the host up, and does ssh let you in?")
+            raise UnreachableError(
+                self.address, program, _reason(done.stderr), "Is the host up, and does ssh let you in?"
+            )
         if done.returncode != 0:
             raise RefusedError(self.address, program, _reason(done.stderr) or done.stdout or f"exit {done.returncode}")
         try:
@@ -63,9 +67,9 @@ class CommandHost:
 
 
 def _reason(text: str) -> str:
-    """Of a Python traceback the last line says what happened."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines and lines[0].startswith("Traceback") else text
+    """Of a Python traceback the last line says what happened. What ssh says about its shared connection is no reason."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(_CHATTER)]
+    return lines[-1] if lines and lines[0].startswith("Traceback") else "\n".join(lines)
 
 
 def shared_connection() -> list[str]:

@@ -111,6 +111,14 @@ def test_no_way_to_the_host_is_unreachable() -> None:
         Runtime(CommandHost("lb1", "192.0.2.1", ("/nonexistent/ssh",))).entries(KEYS)
 
 
+def test_what_ssh_says_about_sharing_a_connection_hides_no_reason() -> None:
+    chatter = "ControlSocket /x/rackserve-1 already exists, disabling multiplexing"
+    for code, error in ((1, RefusedError), (255, UnreachableError)):
+        host = CommandHost("lb1", "192.0.2.1", ("sh", "-c", f"echo '{chatter}' >&2; echo because >&2; exit {code}"))
+        with pytest.raises(error, match="it said: because"):
+            Runtime(host).entries(KEYS)
+
+
 def test_no_answer_before_the_deadline_is_a_timeout() -> None:
     host = CommandHost("lb1", "192.0.2.1", ("sleep", "30"))
     with pytest.raises(TimedOutError, match=r"nothing within 0\.2 s"):
