@@ -56,7 +56,7 @@ def test_of_a_known_request_only_its_pool_is_asked_and_only_around_it() -> None:
     assert gpu2.asked == []
     (asked,) = journals_asked(gpu1)
     assert asked["units"] == ["vllm@small-gpu1.service"]
-    assert (asked["since"], asked["until"]) == (NOW - 30, NOW + 32)
+    assert (asked["since"], asked["until"]) == (NOW - 10, NOW + 12)
     assert '"pool":"(?:small)"' in journals_asked(lb1)[1]["pattern"]
 
 

@@ -13,7 +13,7 @@ from rackserve.traffic_log.outcome import NO_SERVER, NONE, Outcome, outcome
 # What clients may send as x-request-id; every other request gets a UUID (templates/haproxy/10-listen.cfg.j2).
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{8,128}")
 # Around a request's own time: for what happened to its engine, and for clocks that differ a little.
-BEFORE_SECONDS, AFTER_SECONDS = 30, 30
+BEFORE_SECONDS, AFTER_SECONDS = 10, 10
 _ENDINGS = {
     Outcome.OK: "answered",
     Outcome.ENGINE_ERROR: "the engine failed",
