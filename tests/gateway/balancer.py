@@ -49,6 +49,8 @@ def variables(plan: dict[str, Any], **changes: Any) -> dict[str, Any]:
     defaults = yaml.safe_load((REPOSITORY / "roles/haproxy/defaults/main.yml").read_text())
     names = ("haproxy_config_directory", "haproxy_runtime_directory", "haproxy_state_directory")
     own = dict(zip(names, directories(changes.pop("unit", UNIT)), strict=True))
+    # Tests follow the unit's journal.
+    own["haproxy_request_log"] = "stdout"
     return {**defaults, "haproxy_plan": plan, "haproxy_engine_key": ENGINE_KEY, **own, **changes}
 
 

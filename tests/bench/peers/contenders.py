@@ -142,6 +142,8 @@ def ours(unit: str, port: int, tenants: int, limits: dict[str, Any]) -> Callable
                 "haproxy_state_directory": f"/var/lib/{unit}",
                 # The backend keeps idle connections, as our engines do for two minutes.
                 "haproxy_reuse_engine_connections": True,
+                # Each contender that writes a log writes it to the journal.
+                "haproxy_request_log": "stdout",
             }
             groups = {name: {"hosts": {"bench1": {}}} for name in ("balancers", "gpu_nodes")}
             hosts = {"all": {"hosts": {"bench1": host}, "children": groups}}
