@@ -38,7 +38,7 @@ def question(pool: str, since_seconds: int) -> Question:
 
 def spent(answer: Answer) -> tuple[EngineSpent, ...]:
     """Empty where Prometheus has nothing of these engines in that time."""
-    if _number(answer, "whole") is None:
+    if not _number(answer, "whole"):
         return ()
     return tuple(_stage(answer, stage) for stage in STAGES)
 
