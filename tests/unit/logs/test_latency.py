@@ -96,13 +96,15 @@ def answer(**samples: float) -> Answer:
 
 
 def test_the_engines_view_has_shares_of_their_own_time_and_keeps_what_is_unknown() -> None:
-    found = engine.spent(answer(whole=100, engine_queue_sum=25, engine_queue_p95=0.5, prefill_p95=float("nan")))
-    assert [(one.stage, one.p95_seconds, one.share_ratio) for one in found] == [
-        ("engine queue", 0.5, 0.25),
-        ("prefill", None, None),
-        ("decode", None, None),
+    found = engine.spent(
+        answer(whole=100, engine_queue_sum=25, engine_queue_count=50, engine_queue_p95=0.5, prefill_p95=float("nan"))
+    )
+    assert [(one.stage, one.mean_seconds, one.p95_seconds, one.share_ratio) for one in found] == [
+        ("engine queue", 0.5, 0.5, 0.25),
+        ("prefill", None, None, None),
+        ("decode", None, None, None),
     ]
-    assert engine.spent(answer()) == ()
+    assert engine.spent(answer()) == engine.spent(answer(whole=0)) == ()
 
 
 def test_the_engines_question_names_pool_and_time() -> None:
@@ -110,7 +112,7 @@ def test_the_engines_question_names_pool_and_time() -> None:
     assert asked["prefill p95"] == (
         'histogram_quantile(0.95, sum by (le) (increase(vllm:request_prefill_time_seconds_bucket{job="vllm",pool="small"}[900s])))'
     )
-    assert len(asked) == 1 + 3 * 5
+    assert len(asked) == 1 + 3 * 6
 
 
 def test_the_plot_is_svg_with_a_bar_per_lane_of_that_length() -> None:

@@ -1,4 +1,7 @@
-"""The engines' own view of a pool, from vLLM's histograms in Prometheus. Pure. Percentiles are estimates within a bucket."""
+"""The engines' own view of a pool, from vLLM's histograms in Prometheus. Pure.
+
+Means and shares are exact. Percentiles are estimates within a bucket, and vLLM's lowest one ends at 0.3 s.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ class EngineSpent:
     """Seconds; `max_at_most_seconds` is the edge of the highest bucket that has something. Shares of all the engines' time."""
 
     stage: str
+    mean_seconds: float | None
     p50_seconds: float | None
     p95_seconds: float | None
     p99_seconds: float | None
@@ -31,6 +35,7 @@ def question(pool: str, since_seconds: int) -> Question:
     asked = {"whole": f"sum(increase({WHOLE}_sum{at}))"}
     for stage, metric in STAGES.items():
         asked[f"{stage} sum"] = f"sum(increase({metric}_sum{at}))"
+        asked[f"{stage} count"] = f"sum(increase({metric}_count{at}))"
         for name, quantile in _QUANTILES.items():
             asked[f"{stage} {name}"] = f"histogram_quantile({quantile}, sum by (le) (increase({metric}_bucket{at})))"
     return Question(asked)
@@ -45,8 +50,12 @@ def spent(answer: Answer) -> tuple[EngineSpent, ...]:
 
 def _stage(answer: Answer, stage: str) -> EngineSpent:
     p50, p95, p99, most = (_number(answer, f"{stage} {name}") for name in _QUANTILES)
-    own, whole = _number(answer, f"{stage} sum"), _number(answer, "whole")
-    return EngineSpent(stage, p50, p95, p99, most, own / whole if own is not None and whole else None)
+    own, count, whole = (_number(answer, name) for name in (f"{stage} sum", f"{stage} count", "whole"))
+    return EngineSpent(stage, _over(own, count), p50, p95, p99, most, _over(own, whole))
+
+
+def _over(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
 
 
 def _number(answer: Answer, name: str) -> float | None:

@@ -32,11 +32,11 @@ def lane(found: Lane, title: str) -> Table:
 
 
 def engines(found: Sequence[EngineSpent], title: str) -> Table:
-    table = _table(title, "share of the engines' time")
+    table = _table(title, "mean", "share of the engines' time")
     for stage in found:
         share = UNKNOWN if stage.share_ratio is None else f"{stage.share_ratio * 100:5.1f} %  {bar(stage.share_ratio)}"
         figures = (stage.p50_seconds, stage.p95_seconds, stage.p99_seconds, stage.max_at_most_seconds)
-        table.add_row(stage.stage, *(_seconds(value) for value in figures), share)
+        table.add_row(stage.stage, *(_seconds(value) for value in figures), _seconds(stage.mean_seconds), share)
     return table
 
 
