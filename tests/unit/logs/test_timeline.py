@@ -106,7 +106,19 @@ def test_a_request_that_was_never_whole_has_a_beginning_and_an_end() -> None:
     ]
 
 
-@pytest.mark.parametrize("changes", [{}, {"stream": False}, {"read_ms": -1}, {"first_token_ms": -1}, {"room_ms": 999}])
+@pytest.mark.parametrize("ahead_ms", [0, 1, 5])
+def test_no_token_comes_after_the_end_though_its_clock_is_ahead(ahead_ms: int) -> None:
+    record = request(**{**STREAM, "time": 1795951680.819, "last_token_ms": 1505 + ahead_ms})
+    entries = of_request(record, PLACES)
+    assert [entry.what for entry in in_order(entries)] == [entry.what for entry in entries]
+    assert entries[-2].what == "last token"
+    assert entries[-2].at == entries[-1].at
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"last_token_ms": 1506}, {"stream": False}, {"read_ms": -1}, {"first_token_ms": -1}, {"room_ms": 999}],
+)
 def test_stages_add_up_to_the_whole_time(changes: dict[str, Any]) -> None:
     record = request(**{**STREAM, **changes})
     assert sum(stage.milliseconds for stage in stages(record)) == max(record.total_ms, record.read_ms)

@@ -6,6 +6,7 @@ HAProxy counts the waiting room as reading; times of tokens count from the whole
 from dataclasses import dataclass
 
 from rackserve.traffic_log.line import Request
+from rackserve.traffic_log.outcome import active_ms
 
 READ, ROOM, QUEUE, CONNECT = "read", "waiting room", "queue", "connect"
 FIRST_TOKEN, TOKENS, WHOLE, END = "first token", "tokens", "whole answer", "end"
@@ -58,5 +59,8 @@ def _engine(request: Request, before: int) -> list[Stage]:
     first, last = request.first_token_ms, request.last_token_ms
     if first is None or first < 0:
         return [Stage(FIRST_TOKEN, request.headers_ms)]
+    # Tokens are timed by another clock of HAProxy's, which may be a millisecond ahead: no token comes after the end.
+    ends = active_ms(request)
+    first, last = min(first, ends), None if last is None else min(last, ends)
     found = [Stage(FIRST_TOKEN, max(first - before, 0))]
     return found if last is None or last < first else [*found, Stage(TOKENS, last - first)]

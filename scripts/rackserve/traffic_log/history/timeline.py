@@ -83,13 +83,20 @@ def of_request(request: Request, places: Places) -> list[Entry]:
     kind = "stream" if request.stream else "plain answer"
     asked = f"{request.method} {request.path} {request.model} ({kind}, {request.bytes_in} bytes) by {request.key_name}"
     entries = [Entry(start, node, "request comes in", f"{asked}, lane {request.lane}, from {request.client}")]
-    at = start
+    after_ms = 0
     for stage in stages(request):
-        at += stage.milliseconds / 1000
+        after_ms += stage.milliseconds
         waited = stage.name in (ROOM, QUEUE) and stage.milliseconds == 0
         if stage.name in _REACHED and not waited:
             detail = _detail(stage.name, request, places)
-            entries.append(Entry(at, node, _REACHED[stage.name], _joined(f"after {stage.milliseconds} ms", detail)))
+            entries.append(
+                Entry(
+                    start + after_ms / 1000,
+                    node,
+                    _REACHED[stage.name],
+                    _joined(f"after {stage.milliseconds} ms", detail),
+                )
+            )
     entries = entries if request.read_ms >= 0 else entries[:1]
     return [*entries, _end(start, request, places)]
 
