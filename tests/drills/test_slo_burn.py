@@ -1,7 +1,8 @@
 """Too many long answers for the engines: the SLO on the first token burns, somebody is told, and told again when it is over.
 
-Expects the lab with site.yml run. Real vLLM, Prometheus and Alertmanager with the windows of a real service; only the pauses of
-Alertmanager between messages are shorter. Takes about a quarter of an hour.
+Expects the lab with site.yml run. Real vLLM, Prometheus and Alertmanager with the windows of a real service; the lab's small
+model is so quick that the threshold is lower, and the pauses of Alertmanager between messages are shorter. Takes about a
+quarter of an hour.
 """
 
 import json
@@ -24,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LAB = REPOSITORY / "inventory" / "lab"
 SLO = "small-ttft"
 CLIENTS, FIRE_WITHIN, CLEAR_WITHIN = 16, 600, 900
+THRESHOLD_SECONDS = 0.1
 
 
 class Receiver:
@@ -80,6 +82,10 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
     told = Receiver(gateway[0]["prefsrc"])
     copy = tmp_path / "lab"
     subprocess.run(["cp", "-a", str(LAB), str(copy)], check=True)
+    definition = copy / "group_vars" / "all" / "service.yml"
+    text = definition.read_text()
+    assert text.count("threshold_seconds: 2.5") == 1
+    definition.write_text(text.replace("threshold_seconds: 2.5", f"threshold_seconds: {THRESHOLD_SECONDS}"))
     pauses = {"alertmanager_group_wait_seconds": 1, "alertmanager_group_interval_seconds": 5}
     alerts = {"receivers": [{"name": "drill", "kind": "webhook", "url": told.url}]}
     (copy / "group_vars" / "all" / "drill.yml").write_text(yaml.safe_dump({**pauses, "service_alerts": alerts}))
@@ -105,8 +111,9 @@ def ask(url: str, key: str, tokens: int) -> float:
     with httpx.stream(
         "POST", f"{url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"}, timeout=120
     ) as answer:
-        for line in answer.iter_lines():
-            if not first and '"delta"' in line:
+        # In pieces: sixteen clients that look at every line would need the processors of the engines.
+        for piece in answer.iter_raw():
+            if not first and b'"delta"' in piece:
                 first = time.monotonic() - begin
     return first
 
@@ -140,10 +147,12 @@ def test_an_slo_burns_is_told_and_clears(receiver: Receiver) -> None:
 
     resolved = until(cleared, "the end of the alert", CLEAR_WITHIN)
     figures = {
+        "threshold_seconds": THRESHOLD_SECONDS,
         "told_after_seconds": round(fired - began, 1),
         "first_token_seconds_median_under_load": round(sorted(slow)[len(slow) // 2], 2),
         "cleared_after_load_ended_seconds": round(resolved - ended, 1),
         "first_token_seconds_median_after": round(sorted(fast)[len(fast) // 2], 2),
     }
     store("slo_burn", figures)
-    assert figures["first_token_seconds_median_after"] < 2.5 < figures["first_token_seconds_median_under_load"]
+    assert figures["first_token_seconds_median_after"] < THRESHOLD_SECONDS
+    assert figures["first_token_seconds_median_under_load"] > THRESHOLD_SECONDS
