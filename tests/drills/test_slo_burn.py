@@ -1,4 +1,4 @@
-"""Too many long answers for the engines: the SLO on the first token burns, somebody is told, and told again when it is over.
+"""Engines that stutter: the SLO on the first token burns, somebody is told, and told again when it is over.
 
 Expects the lab with site.yml run. Real vLLM, Prometheus and Alertmanager with the windows of a real service; the lab's small
 model is so quick that the threshold is lower, and the pauses of Alertmanager between messages are shorter. Takes about a
@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from drills.results import store
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAB = REPOSITORY / "inventory" / "lab"
 SLO = "small-ttft"
-CLIENTS, FIRE_WITHIN, CLEAR_WITHIN = 16, 600, 900
+CLIENTS, FIRE_WITHIN, CLEAR_WITHIN = 4, 600, 900
 THRESHOLD_SECONDS = 0.1
+# Nine tenths of the time an engine computes nothing, as one whose GPU is throttled. Its health check goes on to pass.
+STUTTER = "while :; do pkill -STOP -f 'VLLM[:]:'; sleep 0.9; pkill -CONT -f 'VLLM[:]:'; sleep 0.1; done"
 
 
 class Receiver:
@@ -95,6 +98,22 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
     told.close()
 
 
+@contextmanager
+def stuttering(*names: str) -> Iterator[None]:
+    for name in names:
+        on(name, "systemd-run", "--quiet", "--collect", "--unit=drill", "--property=ExecStopPost=pkill -CONT -f VLLM[:]:")
+    try:
+        yield
+    finally:
+        for name in names:
+            on(name, "systemctl", "stop", "drill")
+
+
+def on(name: str, *command: str) -> None:
+    more = ["sh", "-c", STUTTER] if command[0] == "systemd-run" else []
+    subprocess.run([str(REPOSITORY / "scripts/lab"), "exec", name, "--", *command, *more], check=True, timeout=60)
+
+
 def until(check: Callable[[], float | None], what: str, seconds: float) -> float:
     end = time.monotonic() + seconds
     while (found := check()) is None:
@@ -103,15 +122,14 @@ def until(check: Callable[[], float | None], what: str, seconds: float) -> float
     return found
 
 
-def ask(url: str, key: str, tokens: int) -> float:
+def ask(url: str, key: str) -> float:
     """Seconds to the first token of one stream, read to its end."""
-    body = {"model": "small", "stream": True, "max_tokens": tokens, "ignore_eos": True}
+    body = {"model": "small", "stream": True, "max_tokens": 4, "ignore_eos": True}
     body["messages"] = [{"role": "user", "content": "Write."}]
     begin, first = time.monotonic(), 0.0
     with httpx.stream(
         "POST", f"{url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"}, timeout=120
     ) as answer:
-        # In pieces: sixteen clients that look at every line would need the processors of the engines.
         for piece in answer.iter_raw():
             if not first and b'"delta"' in piece:
                 first = time.monotonic() - begin
@@ -126,33 +144,34 @@ def test_an_slo_burns_is_told_and_clears(receiver: Receiver) -> None:
 
     def keep_asking() -> None:
         while not stop.is_set():
-            slow.append(ask(url, key, 1000))
+            slow.append(ask(url, key))
 
     clients = [threading.Thread(target=keep_asking) for _ in range(CLIENTS)]
-    began = time.monotonic()
-    for client in clients:
-        client.start()
-    try:
-        fired = until(lambda: receiver.when("firing"), "the alert", FIRE_WITHIN)
-    finally:
-        stop.set()
+    with stuttering("gpu1", "gpu2"):
+        began = time.monotonic()
         for client in clients:
-            client.join(timeout=120)
+            client.start()
+        try:
+            fired = until(lambda: receiver.when("firing"), "the alert", FIRE_WITHIN)
+        finally:
+            stop.set()
+            for client in clients:
+                client.join(timeout=120)
     ended = time.monotonic()
     fast: list[float] = []
 
     def cleared() -> float | None:
-        fast.append(ask(url, key, 4))
+        fast.append(ask(url, key))
         return receiver.when("resolved")
 
     resolved = until(cleared, "the end of the alert", CLEAR_WITHIN)
     figures = {
         "threshold_seconds": THRESHOLD_SECONDS,
         "told_after_seconds": round(fired - began, 1),
-        "first_token_seconds_median_under_load": round(sorted(slow)[len(slow) // 2], 2),
-        "cleared_after_load_ended_seconds": round(resolved - ended, 1),
+        "first_token_seconds_median_while_it_stuttered": round(sorted(slow)[len(slow) // 2], 2),
+        "told_of_the_end_after_seconds": round(resolved - ended, 1),
         "first_token_seconds_median_after": round(sorted(fast)[len(fast) // 2], 2),
     }
     store("slo_burn", figures)
     assert figures["first_token_seconds_median_after"] < THRESHOLD_SECONDS
-    assert figures["first_token_seconds_median_under_load"] > THRESHOLD_SECONDS
+    assert figures["first_token_seconds_median_while_it_stuttered"] > THRESHOLD_SECONDS
