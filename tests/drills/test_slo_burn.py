@@ -6,6 +6,7 @@ quarter of an hour.
 """
 
 import json
+import random
 import subprocess
 import threading
 import time
@@ -101,7 +102,14 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
 @contextmanager
 def stuttering(*names: str) -> Iterator[None]:
     for name in names:
-        on(name, "systemd-run", "--quiet", "--collect", "--unit=drill", "--property=ExecStopPost=pkill -CONT -f VLLM[:]:")
+        on(
+            name,
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            "--unit=drill",
+            "--property=ExecStopPost=pkill -CONT -f VLLM[:]:",
+        )
     try:
         yield
     finally:
@@ -145,6 +153,8 @@ def test_an_slo_burns_is_told_and_clears(receiver: Receiver) -> None:
     def keep_asking() -> None:
         while not stop.is_set():
             slow.append(ask(url, key))
+            # A client that goes on at once would ask most while the engine computes.
+            stop.wait(random.uniform(0.3, 0.8))
 
     clients = [threading.Thread(target=keep_asking) for _ in range(CLIENTS)]
     with stuttering("gpu1", "gpu2"):
