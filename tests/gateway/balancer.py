@@ -155,7 +155,8 @@ class Balancer:
                 return False
             return bool(answer.headers.get("x-rackserve-configuration") == digest)
 
-        eventually(running, f"a worker with the configuration {digest}")
+        # Several in a row: for a moment after a reload the old process still takes connections.
+        eventually(lambda: all(running() for _ in range(5)), f"a worker with the configuration {digest}")
 
     def statistics(self) -> dict[tuple[str, str], dict[str, str]]:
         """Rows of the statistics page by (backend or frontend, server or FRONTEND/BACKEND)."""
