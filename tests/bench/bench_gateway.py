@@ -108,12 +108,17 @@ def summary(rounds: list[Round]) -> dict[str, float]:
     return figures
 
 
+def cells(full: bool) -> list[tuple[str, int]]:
+    """Bodies and connections: each size at 32 connections, each number of connections at 2 KB."""
+    if not full:
+        return [("2 KB", 32)]
+    return [(size, 32) for size in BODIES] + [("2 KB", count) for count in CONNECTIONS if count != 32]
+
+
 def grid(node: Node, chosen: list[who.Contender], arguments: argparse.Namespace) -> dict[str, Any]:
     """By kind, body and connections: each contender's figures, with its rate as a share of plain HAProxy's."""
-    bodies = list(BODIES) if arguments.full else ["2 KB"]
-    connections = list(CONNECTIONS) if arguments.full else [32]
     results: dict[str, Any] = {}
-    for kind, size, count in itertools.product(("answer", "stream"), bodies, connections):
+    for kind, (size, count) in itertools.product(("answer", "stream"), cells(arguments.full)):
         name = f"{size.replace(' ', '')}{'-stream' if kind == 'stream' else ''}"
         rounds: dict[str, list[Round]] = defaultdict(list)
         for _ in range(arguments.repeats):
@@ -171,7 +176,7 @@ def memory(node: Node, chosen: list[who.Contender]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, epilog="example: tests/bench/bench_gateway.py --full")
-    parser.add_argument("--full", action="store_true", help="all sizes and connections (an hour); else 2 KB and 32")
+    parser.add_argument("--full", action="store_true", help="all sizes and connections (40 minutes); else 2 KB and 32")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--without", nargs="*", default=[], help="contenders to leave out")
     parser.add_argument("--grid-only", action="store_true", help="neither half load nor memory; prints, stores nothing")
