@@ -67,12 +67,13 @@ async def ask(host: str, port: int, planned: Planned, limit_seconds: float) -> S
             seen.headers = {
                 name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)
             }
-            rest = b""
+            rest, length = b"", 0
             while piece := await reader.read(65536):
                 if seen.first_token_seconds is None and seen.status == 200 and b"data: " in piece:
                     seen.first_token_seconds = time.monotonic() - begin
-                rest = (rest + piece)[-200:]
-            seen.complete = b"[DONE]" in rest and rest.endswith(b"0\r\n\r\n")
+                rest, length = (rest + piece)[-200:], length + len(piece)
+            whole_stream = b"[DONE]" in rest and rest.endswith(b"0\r\n\r\n")
+            seen.complete = whole_stream or seen.headers.get("content-length") == str(length)
             writer.close()
     except (TimeoutError, OSError, asyncio.IncompleteReadError, IndexError, ValueError) as error:
         seen.error = f"{type(error).__name__}: {error}"
