@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Starts one engine for systemd, waits until it really answers, and says why it does not.
 
+  engine free NAME   nothing is left of an earlier start, and nobody else has its port or GPUs (ExecStartPre)
   engine run NAME    becomes vLLM with what engines/NAME/current and engines/NAME/engine.json say (ExecStart)
   engine wait NAME   returns when a generated token came back with the key, and none without it (ExecStartPost)
   engine why NAME    the most telling lines of the last start, first the cause (ExecStopPost; run it by hand too)
@@ -13,12 +14,14 @@ import http.client
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+FREE_SECONDS = 20
 PREFIX = re.compile(r"^(\([\w:. -]*pid=\d+\) )?((DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d [\d:]+ \[[^\]]+\] ?)?")
 # The first exception is the cause; these only report that somewhere else something failed.
 ECHO = re.compile(
@@ -36,6 +39,54 @@ def load(engine):
     settings_text = (folder / "engine.json").read_text()
     release = json.loads((folder / "current" / "release.json").read_text())
     return json.loads(settings_text), release, hashlib.sha256(settings_text.encode()).hexdigest()
+
+
+def said(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def owner(pid):
+    """A process as an operator knows it: number, command and systemd unit. None when it is gone."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        units = re.findall(r"([^/\s]+\.(?:service|scope))", Path(f"/proc/{pid}/cgroup").read_text())
+    except OSError:
+        return None
+    return {"pid": int(pid), "command": command[:120], "unit": units[-1] if units else "no unit"}
+
+
+def in_the_way(engine, settings):
+    """Who listens on its port, and who is on its GPUs without being another engine. Sharing a GPU is for engines to declare."""
+    found = [("port", settings["port"], pid) for pid in listeners(settings["port"])]
+    gpus = settings["environment"].get("CUDA_VISIBLE_DEVICES", "")
+    if gpus and shutil.which("nvidia-smi"):
+        query = ["--query-compute-apps=pid", "--format=csv,noheader"]
+        found += [("GPU", gpus, pid) for pid in said("nvidia-smi", "-i", gpus, *query).split() if pid.isdigit()]
+    told = [(kind, which, owner(pid)) for kind, which, pid in found]
+    others = re.compile(rf"vllm@(?!{re.escape(engine)}\.service$)")
+    return [
+        (kind, which, who)
+        for kind, which, who in told
+        if who and not (kind == "GPU" and others.match(who["unit"]))
+    ]
+
+
+def listeners(port):
+    return sorted(set(re.findall(r"pid=(\d+)", said("ss", "-Hltnp", f"sport = :{port}"))))
+
+
+def free(engine):
+    """The kernel takes a moment to give back the memory of a GPU, so a process that is on its way out is waited for."""
+    settings = json.loads((ROOT / "engines" / engine / "engine.json").read_text())
+    end = time.monotonic() + FREE_SECONDS
+    while (found := in_the_way(engine, settings)) and time.monotonic() < end:
+        time.sleep(0.5)
+    if found:
+        kind, which, who = found[0]
+        sys.exit(
+            f"engine {engine}: its {kind} {which} is taken by process {who['pid']} ({who['command']}) of {who['unit']}; "
+            f"stop that one, then: systemctl reset-failed vllm@{engine} && systemctl start vllm@{engine}"
+        )
 
 
 def model_stamp(path):
@@ -169,7 +220,7 @@ def why(engine):
 
 
 def main():
-    verbs = {"run": run, "wait": wait, "why": why}
+    verbs = {"free": free, "run": run, "wait": wait, "why": why}
     if len(sys.argv) != 3 or sys.argv[1] not in verbs:
         sys.exit(__doc__)
     try:
