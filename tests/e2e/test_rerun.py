@@ -6,6 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
 from conftest import NODES, REPOSITORY, Service, answers, node, playbook
 
 
@@ -69,9 +70,12 @@ SPOIL = {
 }
 
 
-def test_a_run_killed_at_any_point_is_finished_by_the_next_one(service: Service) -> None:
+# Every run kills at other moments, so a few each time see many.
+@pytest.mark.parametrize("kills", [3, pytest.param(15, marks=pytest.mark.slow)])
+def test_a_run_killed_at_any_point_is_finished_by_the_next_one(service: Service, kills: int) -> None:
     seed = int(os.environ.get("RACKSERVE_TEST_SEED", random.randrange(10**6)))
-    points = [random.Random(seed).uniform(1, 40) for _ in range(5)]
+    draw = random.Random(seed)
+    points = [draw.uniform(1, 40) for _ in range(kills)]
     for number, seconds in enumerate(points):
         for name, paths in SPOIL.items():
             node(name, "rm", "-f", *paths)
