@@ -1,24 +1,29 @@
-"""What watches the service, made from its definition as plain data: rules, targets, settings of the log service. Pure."""
+"""What watches the service, made from its definition as plain data: rules, targets, settings of its services. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rackserve import alerts, slo
 from rackserve.definition.plan import resolved_timeouts
-from rackserve.definition.raw import BALANCERS, MONITORS
+from rackserve.definition.raw import BALANCERS, GPU_NODES, MONITORS
 from rackserve.definition.read import Definition
 
 LOG_DIRECTORY = "/var/log/rackserve/requests"
+PROBE_DIRECTORY = "/run/rackserve-engine-probe"
+DUMP_DIRECTORY = "/var/lib/rackserve/dumps"
+# The most that vLLM computes in one step where a release does not say.
+_STEP_FLAG, _STEP_TOKENS = "max-num-batched-tokens", 8192
 _TRACK = "stable"
 _GIB = 2**30
 
 
 def monitoring(definition: Definition) -> dict[str, Any]:
-    """{"rules": a Prometheus rule file, "scrapes": its jobs, "traffic": settings of the log service by balancer}."""
+    """A Prometheus rule file, its jobs, settings of the log service by balancer, and of the probe by GPU node."""
     return {
         "rules": {"groups": [*slo.rules(definition)["groups"], *alerts.rules(definition)["groups"]]},
         "scrapes": scrapes(definition),
         "traffic": {name: traffic(definition, name) for name in definition.members(BALANCERS)},
+        "probe": {name: probe(definition, name) for name in definition.members(GPU_NODES)},
     }
 
 
@@ -30,6 +35,7 @@ def scrapes(definition: Definition) -> list[dict[str, Any]]:
         _job("traffic", _nodes(definition, balancers, ports.traffic)),
         _job("haproxy", _nodes(definition, balancers, ports.stats)),
         _job("vllm", _engines(definition)),
+        _job("probe", _nodes(definition, definition.members(GPU_NODES), ports.probe_metrics)),
         _job("node", _nodes(definition, definition.nodes, ports.node_exporter)),
         _job("prometheus", _nodes(definition, monitors, ports.prometheus)),
         _job("alertmanager", _nodes(definition, monitors, ports.alertmanager)),
@@ -69,11 +75,7 @@ def traffic(definition: Definition, node: str) -> dict[str, Any]:
     }
     return {
         "node": node,
-        # The firewall decides who reaches it.
-        "listen": {
-            "address": "::" if ":" in definition.nodes[node].address else "0.0.0.0",
-            "port": service.ports.traffic,
-        },
+        "listen": _listen(definition, node, service.ports.traffic),
         "directory": LOG_DIRECTORY,
         "pools": pools,
         "lanes": list(service.lanes),
@@ -83,6 +85,42 @@ def traffic(definition: Definition, node: str) -> dict[str, Any]:
         "reply_classes": {name: list(bounds) for name, bounds in slo.reply_classes(definition).items()},
         "retention": _retention(definition),
     }
+
+
+def _listen(definition: Definition, node: str, port: int) -> dict[str, Any]:
+    """Everywhere: the firewall decides who reaches it."""
+    return {"address": "::" if ":" in definition.nodes[node].address else "0.0.0.0", "port": port}
+
+
+def probe(definition: Definition, node: str) -> dict[str, Any]:
+    """Settings of the probe on a GPU node (rackserve.health.settings reads them)."""
+    service = definition.service
+    return {
+        "node": node,
+        "agent": _listen(definition, node, service.ports.probe),
+        "metrics": _listen(definition, node, service.ports.probe_metrics),
+        "directory": PROBE_DIRECTORY,
+        "dumps": DUMP_DIRECTORY if service.retention.crash_dump_days else None,
+        "engines": [
+            {
+                "name": engine.name,
+                "pool": name,
+                "port": engine.port,
+                "model": pool.names[0],
+                "token_deadline_seconds": pool.health.token_deadline_seconds,
+                "restart_after_seconds": pool.health.restart_after_seconds,
+                "step_tokens": _step_tokens(service.releases[pool.release].flags),
+            }
+            for name, pool in service.pools.items()
+            for engine in pool.engines
+            if engine.node == node
+        ],
+    }
+
+
+def _step_tokens(flags: Mapping[str, Any]) -> int:
+    given = flags.get(_STEP_FLAG)
+    return given if isinstance(given, int) and given > 0 else _STEP_TOKENS
 
 
 def _retention(definition: Definition) -> dict[str, Any]:

@@ -152,6 +152,29 @@ def drifts() -> Iterator[tuple[str, Case]]:
     )
 
 
+def probes() -> Iterator[tuple[str, Case]]:
+    name, rest = "ProbeDown", up("probe", "1x60", node="g2")
+    away = up("probe", "1x4 0x10 1x10", node="g1")
+    yield "probe", case(name, {**away, **rest}, {7: 0, 8: 1, 15: 1, 16: 0}, reason="gone", node="g1")
+    yield "probe-no-target", case(name, rest, {2: 0, 3: 1}, reason="gone", node="g1")
+    of, drop = {"job": "probe", "node": "g1", "engine": "p-1", "pool": "p"}, "0x4 1x20 0x10"
+    for reason, metric in (("blind", "blind"), ("deadline", "deadline_short")):
+        series = one(f"rackserve_probe_{metric}", drop, **of)
+        yield f"probe-{reason}", case(name, series, {14: 0, 15: 1, 25: 1, 26: 0}, reason=reason, engine="p-1")
+    hung = one("rackserve_probe_state", drop, **of, state="hung")
+    looks = {5: 0, 6: 1, 25: 1, 26: 0}
+    yield "hung", case("EngineHung", hung, looks, reason="hangs", engine="p-1", pool="p")
+    serving = one("rackserve_probe_state", "1x40", **of, state="serving")
+    yield "hung-not", case("EngineHung", serving, {30: 0}, reason="hangs")
+    restarted = one("rackserve_probe_restarts_total", "0x20 1x100", **of)
+    yield (
+        "hung-restarted",
+        case("EngineHung", restarted, {20: 0, 21: 1, 80: 1, 81: 0}, reason="restarted", engine="p-1"),
+    )
+    spent = one("rackserve_probe_restart_limit_reached", drop, **of)
+    yield "hung-limit", case("EngineHung", spent, looks, reason="limit", engine="p-1")
+
+
 def balancers() -> Iterator[tuple[str, Case]]:
     there, away = up("haproxy", "1x40", node="lb2"), up("haproxy", "1x4 0x5 1x10", node="lb1")
     looks = {6: 0, 7: 1, 10: 1, 11: 0}
@@ -304,5 +327,7 @@ def monitors() -> Iterator[tuple[str, Case]]:
 
 
 CASES: dict[str, Case] = {
-    name: one_case for area in (pools, rejections, engines, balancers, nodes, monitors) for name, one_case in area()
+    name: one_case
+    for area in (pools, rejections, engines, probes, balancers, nodes, monitors)
+    for name, one_case in area()
 }

@@ -48,9 +48,11 @@ def variables(plan: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The role's variables as a playbook would set them: its defaults, the plan, and what a test changes."""
     defaults = yaml.safe_load((REPOSITORY / "roles/haproxy/defaults/main.yml").read_text())
     names = ("haproxy_config_directory", "haproxy_runtime_directory", "haproxy_state_directory")
-    own = dict(zip(names, directories(changes.pop("unit", UNIT)), strict=True))
+    own: dict[str, Any] = dict(zip(names, directories(changes.pop("unit", UNIT)), strict=True))
     # Tests follow the unit's journal.
     own["haproxy_request_log"] = "stdout"
+    # Stub engines have no probe; tests of it bring their own.
+    own["haproxy_agent_check"] = False
     return {**defaults, "haproxy_plan": plan, "haproxy_engine_key": ENGINE_KEY, **own, **changes}
 
 

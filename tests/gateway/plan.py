@@ -20,6 +20,7 @@ NODE = "gw1"
 SLOT = int(os.environ.get("RACKSERVE_GATEWAY_SLOT", "0"))
 UNIT = f"rackserve-gateway-{SLOT}"
 API_PORT, PRIVATE_PORT, PEERS_PORT, FIRST_PORT = 18080 + SLOT, 18404 + SLOT, 18600 + SLOT, 19000 + 200 * SLOT
+PROBE_PORT = 18700 + SLOT
 TIMEOUTS = {
     "connect_seconds": 0.5,
     "queue_seconds": 10,

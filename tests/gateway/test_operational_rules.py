@@ -46,6 +46,7 @@ def healthy() -> list[dict[str, str]]:
         name: text
         for job, nodes in (
             ("haproxy", ("lb1", "lb2")),
+            ("probe", ("g1", "g2")),
             ("node", ("lb1", "lb2", "g1", "g2", "m1")),
             ("prometheus", ("m1",)),
         )
@@ -53,14 +54,28 @@ def healthy() -> list[dict[str, str]]:
         for name, text in up(job, "1x40", node=node).items()
     }
     busy = {**sessions("backend", STABLE, "6x40"), **sessions("server", STABLE, "6x40", server="p-1")}
+    probe = {
+        name: text
+        for metric, values in (
+            ("blind", "0x40"),
+            ("deadline_short", "0x40"),
+            ("restart_limit_reached", "0x40"),
+            ("restarts_total", "2x40"),
+        )
+        for name, text in one(f"rackserve_probe_{metric}", values, job="probe", pool="p", engine="p-1").items()
+    }
+    hung = one("rackserve_probe_state", "0x40", job="probe", pool="p", engine="p-1", state="hung")
     clock = one("node_time_seconds", "0.02+60x40", job="node", node="g1")
-    return [{"series": name, "values": text} for name, text in {**engines, **vllm, **others, **busy, **clock}.items()]
+    return [
+        {"series": name, "values": text}
+        for name, text in {**engines, **vllm, **others, **busy, **clock, **probe, **hung}.items()
+    ]
 
 
 def everything() -> dict[str, tuple[list[dict[str, Any]], dict[str, Any]]]:
     found = {name: (of_alert(case.alert), case.body) for name, case in CASES.items()}
     well = [firing(alert, 30, int(alert == "Watchdog")) for alert in ALERTS]
-    blind = {"BalancerGone": 3, "NodeGone": 5, "Watchdog": 1}
+    blind = {"BalancerGone": 3, "ProbeDown": 2, "NodeGone": 5, "Watchdog": 1}
     nothing = [firing(alert, 30, blind.get(alert, 0)) for alert in ALERTS]
     return {
         **found,

@@ -65,9 +65,7 @@ def in_the_way(engine, settings):
     told = [(kind, which, owner(pid)) for kind, which, pid in found]
     others = re.compile(rf"vllm@(?!{re.escape(engine)}\.service$)")
     return [
-        (kind, which, who)
-        for kind, which, who in told
-        if who and not (kind == "GPU" and others.match(who["unit"]))
+        (kind, which, who) for kind, which, who in told if who and not (kind == "GPU" and others.match(who["unit"]))
     ]
 
 

@@ -6,7 +6,7 @@ For errors and slowness the SLOs' own alerts (rackserve.slo) wake somebody.
 
 from typing import Any
 
-from rackserve.alerts import balancers, engines, monitors, nodes, pools
+from rackserve.alerts import balancers, engines, monitors, nodes, pools, probes
 from rackserve.definition.read import Definition
 
 _INTERVAL = "1m"
@@ -17,6 +17,7 @@ def rules(definition: Definition) -> dict[str, Any]:
     kinds = {
         "pools": pools.alerts(definition),
         "engines": engines.alerts(definition),
+        "probes": probes.alerts(definition),
         "balancers": balancers.alerts(definition),
         "nodes": nodes.alerts(definition),
         "monitors": monitors.alerts(),

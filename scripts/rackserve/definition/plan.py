@@ -212,6 +212,14 @@ def _listeners(definition: Definition, name: str, node: Node) -> list[dict[str, 
         if service.virtual_address is not None and others:
             addresses = [definition.nodes[host].address for host in others]
             listeners.append(_listener("vrrp", 0, addresses, "the virtual address, passed between balancers", "vrrp"))
+    if name in definition.members(GPU_NODES):
+        balancers = _addresses(definition, BALANCERS)
+        listeners += [
+            _listener("probe", service.ports.probe, balancers, "agent-checks of the balancers"),
+            _listener(
+                "probe_metrics", service.ports.probe_metrics, inner, "metrics of the probe, for monitors and balancers"
+            ),
+        ]
     listeners += _of_monitoring(definition, name)
     for pool_name, pool in service.pools.items():
         listeners += [

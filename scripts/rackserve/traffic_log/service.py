@@ -10,12 +10,12 @@ from pathlib import Path
 
 from prometheus_client import start_http_server
 
+from rackserve.notify import Notify
 from rackserve.traffic_log import settings as setting
 from rackserve.traffic_log.files import Files, last_lines
 from rackserve.traffic_log.line import Request, parse
 from rackserve.traffic_log.losses import Losses
 from rackserve.traffic_log.metrics import Metrics
-from rackserve.traffic_log.notify import Notify
 from rackserve.traffic_log.receive import Receiver, SocketError, bound, passed
 
 BATCH = 1000

@@ -73,7 +73,7 @@ def test_every_alert_says_what_happened_in_its_figures(define: Make) -> None:
 
 
 def test_what_rules_read_comes_from_the_agreed_jobs(define: Make) -> None:
-    jobs = {"traffic", "haproxy", "vllm", "node", "prometheus", "alertmanager", "prometheus|alertmanager"}
+    jobs = {"traffic", "haproxy", "vllm", "probe", "node", "prometheus", "alertmanager", "prometheus|alertmanager"}
     for rule in alerts(define()):
         selectors = re.findall(r"[a-z][\w:]*\{([^}]*)\}", rule["expr"])
         assert all(re.match(r'job=~?"([^"]*)"', text)[1] in jobs for text in selectors), rule["expr"]  # type: ignore[index]

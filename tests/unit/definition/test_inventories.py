@@ -37,7 +37,7 @@ def test_one_server_can_be_balancer_engine_and_monitor_on_different_ports() -> N
     node = load_inventory(INVENTORIES / "single").plan["nodes"]["server1"]
     assert node["groups"] == ["balancers", "gpu_nodes", "monitors"]
     ports = [listener["port"] for listener in node["listeners"]]
-    assert ports == [22, 8080, 8404, 8406, 8405, 9090, 9093, 9100, 8001]
+    assert ports == [22, 8080, 8404, 8406, 8405, 8407, 8408, 9090, 9093, 9100, 8001]
 
 
 def test_the_rack_uses_every_declared_gpu_once() -> None:

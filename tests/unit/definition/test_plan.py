@@ -11,6 +11,7 @@ from rackserve.definition.raw import Raw
 
 HASH = "ab" * 32
 ON_BALANCERS = ("api", "stats", "peers", "traffic")
+ON_GPU_NODES = ("probe", "probe_metrics")
 ON_MONITORS = ("prometheus", "alertmanager")
 
 
@@ -71,7 +72,7 @@ def racks(draw: st.DrawFn) -> Raw:
             for index in range(draw(st.integers(1, 4)))
         )
         pools[f"p{number}"] = pool(draw(st.integers(1, 64)), engines, f"p{number}")
-    every = (*ON_BALANCERS, *ON_MONITORS, "alertmanager_peers", "node_exporter")
+    every = (*ON_BALANCERS, *ON_GPU_NODES, *ON_MONITORS, "alertmanager_peers", "node_exporter")
     ports = dict(zip(every, draw(st.permutations(range(8000, 8030))), strict=False))
     if draw(st.integers(0, 9)) == 0:
         ports[draw(st.sampled_from(every))] = ports["api"]
@@ -85,6 +86,8 @@ def listeners_clash(raw: Raw) -> bool:
         seen.append((node, 22))
         if node in raw.groups["balancers"]:
             seen += [(node, raw.variables["service_ports"][key]) for key in ON_BALANCERS]
+        if node in raw.groups["gpu_nodes"]:
+            seen += [(node, raw.variables["service_ports"][key]) for key in ON_GPU_NODES]
         if node in raw.groups["monitors"]:
             seen += [(node, raw.variables["service_ports"][key]) for key in ON_MONITORS]
             if len(raw.groups["monitors"]) > 1:
@@ -131,14 +134,17 @@ def test_properties_of_every_plan(raw: Raw) -> None:
         )
         expected = {"ssh", *(f"engine {e}" for e in node["engines"])}
         expected |= set(ON_BALANCERS) if name in plan["balancers"] else set()
+        expected |= set(ON_GPU_NODES) if name in plan["gpu_nodes"] else set()
         if plan["monitors"]:
             expected.add("node_exporter")
         if name in plan["monitors"]:
             expected |= set(ON_MONITORS) | ({"alertmanager_peers"} if len(plan["monitors"]) > 1 else set())
         assert set(by_name) == expected
+        if "probe" in by_name:
+            assert set(by_name["probe"]["sources"]) == {plan["nodes"][one]["address"] for one in plan["balancers"]}
         for key in {*ON_MONITORS, "node_exporter", "alertmanager_peers"} & set(by_name):
             assert set(by_name[key]["sources"]) <= monitors, "what watches is for monitors only"
-        named = {"ssh", "api", "peers", "node_exporter", "alertmanager_peers", *ON_MONITORS}
+        named = {"ssh", "api", "peers", "probe", "node_exporter", "alertmanager_peers", *ON_MONITORS}
         closed = [listener for key, listener in by_name.items() if key not in named]
         assert all(set(listener["sources"]) == inner for listener in closed), "engines and statistics are never open"
 

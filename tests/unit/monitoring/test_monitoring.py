@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rackserve.definition.load import load_inventory
 from rackserve.definition.read import Definition
+from rackserve.health.settings import Settings as ProbeSettings
 from rackserve.monitoring import monitoring
 from rackserve.traffic_log.labels import Labels
 from rackserve.traffic_log.settings import Settings
@@ -62,6 +63,31 @@ def test_the_log_service_takes_its_settings_and_knows_every_name(name: str) -> N
         assert set(own.tenants) == set(found.service.tenants)
         assert set(own.lanes) == set(found.service.lanes)
         Labels(own)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_probe_takes_its_settings_and_each_engine_is_watched_on_its_node(name: str) -> None:
+    found = definition(name)
+    probes = {
+        node: ProbeSettings.model_validate_json(json.dumps(own)) for node, own in monitoring(found)["probe"].items()
+    }
+    watched = {(node, engine.name, engine.port) for node, own in probes.items() for engine in own.engines}
+    declared = {(one.node, one.name, one.port) for pool in found.service.pools.values() for one in pool.engines}
+    assert watched == declared
+    assert {own.agent.port for own in probes.values()} == {found.service.ports.probe}
+
+
+def test_the_probe_measures_the_longest_step_that_the_release_allows_and_keeps_no_dump_where_none_is_wanted() -> None:
+    found = definition("lab")
+    releases = dict(found.service.releases)
+    releases["small-1"] = releases["small-1"].model_copy(update={"flags": {"max-num-batched-tokens": 512}})
+    retention = found.service.retention.model_copy(update={"crash_dump_days": 0})
+    own = monitoring(definition("lab", releases=releases, retention=retention))["probe"]["gpu2"]
+    assert {engine["name"]: engine["step_tokens"] for engine in own["engines"]} == {
+        "small-gpu2": 512,
+        "large-gpu2": 8192,
+    }
+    assert own["dumps"] is None
 
 
 def test_days_of_a_lane_and_of_a_tenant_become_classes_of_files() -> None:

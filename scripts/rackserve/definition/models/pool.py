@@ -83,7 +83,7 @@ class PoolTimeouts(Strict):
 class Health(Strict):
     """How an engine of the pool is judged alive."""
 
-    interval_seconds: Seconds = Field(default=2, description="Time between two checks")
+    interval_seconds: Seconds = Field(default=1, description="Time between two checks")
     fall: Count = Field(default=2, description="Failed checks in a row that take an engine out")
     rise: Count = Field(default=2, description="Good checks in a row that bring it back")
     token_deadline_seconds: Seconds = Field(

@@ -34,7 +34,7 @@ class Timeouts(Strict):
 
 
 class Ports(Strict):
-    """Ports of balancers and of what watches the service. Engines have their own in service_pools."""
+    """Ports of balancers, of the probes and of what watches the service. Engines have their own in service_pools."""
 
     api: Port = Field(default=8080, description="Where clients connect")
     stats: Port = Field(
@@ -43,6 +43,10 @@ class Ports(Strict):
     peers: Port = Field(default=8405, description="Where balancers tell each other what tenants have used")
     traffic: Port = Field(
         default=8406, description="Metrics of what users felt, on each balancer, for monitors and balancers only"
+    )
+    probe: Port = Field(default=8407, description="Where the probe on each GPU node answers the balancers' agent-check")
+    probe_metrics: Port = Field(
+        default=8408, description="Metrics of the probe on each GPU node, for monitors and balancers only"
     )
     prometheus: Port = Field(default=9090, description="Prometheus on monitors, for monitors only")
     alertmanager: Port = Field(default=9093, description="Alertmanager on monitors, for monitors only")
@@ -62,7 +66,7 @@ class Service(Strict):
     tenants: Annotated[Mapping[Name, Tenant], Field(min_length=1)] = Field(description="Tenants by name")
     slos: tuple[Slo, ...] = Field(default=(), description="What users are promised")
     timeouts: Timeouts = Field(default=Timeouts(), description="Time limits of a request")
-    ports: Ports = Field(default=Ports(), description="Ports of balancers and monitors")
+    ports: Ports = Field(default=Ports(), description="Ports of balancers, probes and monitors")
     engine_key: SecretStr = Field(
         description="Secret between balancers and engines; from a vault variable", min_length=16
     )
