@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from rackserve.fleet.errors import NonsenseError, RefusedError, TimedOutError, UnreachableError
 
 _REMOTE = Path(__file__).parent / "remote"
+# A shared connection to a host that went away looks alive until somebody asks: then it is given up after two of these.
+_ALIVE_SECONDS = 3
 # What ssh itself exits with when there is no way to the host.
 _NO_WAY = 255
 # Two calls at the same time may both want to open the connection that is to be shared; the second one does without.
@@ -92,6 +94,7 @@ def host_of(name: str, variables: Mapping[str, Any], connect_seconds: int = 5) -
     remote = python if user == "root" or not variables.get("ansible_become", True) else ["sudo", "-n", *python]
     address = str(variables.get("ansible_host", name))
     command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={connect_seconds}"]
+    command += ["-o", f"ServerAliveInterval={_ALIVE_SECONDS}", "-o", "ServerAliveCountMax=2"]
     command += shared_connection()
     command += _words(variables, "ansible_ssh_common_args", "ansible_ssh_extra_args")
     if key := variables.get("ansible_ssh_private_key_file"):

@@ -1,6 +1,7 @@
 """The search over a fleet: what is asked of whom, nodes that are down, and the exit code that follows."""
 
 import base64
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -58,6 +59,16 @@ def test_of_a_known_request_only_its_pool_is_asked_and_only_around_it() -> None:
     assert asked["units"] == ["vllm@small-gpu1.service"]
     assert (asked["since"], asked["until"]) == (NOW - 10, NOW + 12)
     assert '"pool":"(?:small)"' in journals_asked(lb1)[1]["pattern"]
+
+
+def test_what_the_balancer_says_about_the_pools_engines_is_told_and_of_no_other() -> None:
+    lb1 = node("lb1", line(request_id=ID, time=NOW))
+    told([lb1], [node("gpu1"), node("gpu2")])
+    pattern = re.compile(journals_asked(lb1)[1]["pattern"])
+    checks, track = "Server engines/small-gpu1 is DOWN, reason: Layer4 connection problem", "Server pool-small-stable/"
+    assert pattern.search(checks)
+    assert not pattern.search(checks.replace("small-gpu1", "large-gpu2")), "an engine of another pool"
+    assert not pattern.search(checks.replace("Server engines/", track)), "once is enough"
 
 
 def test_an_unknown_request_is_looked_for_in_every_engines_journal() -> None:

@@ -106,17 +106,21 @@ def _searches(
     plan: Mapping[str, Any],
     since: float,
 ) -> list[tuple[Sequence[Host], _Search]]:
-    """Of a request that is known: what happened to its pool around it. Else its id in every engine's journal."""
+    """Of a request that is known: what happened to its pool and its engines around it. Else its id in every engine's journal."""
     if not requests:
         units = {host.name: [ENGINE_UNITS] for host in engines}
         return [(engines, _Search(units, mentions(request_id), since, None))]
     begin, end = window(requests)
     pools = {request.pool for request in requests}
     own: dict[str, list[str]] = {}
+    names = []
     for one in plan["engines"]:
         if one["pool"] in pools:
             own.setdefault(str(one["node"]), []).append(f"vllm@{one['name']}.service")
+            names.append(re.escape(str(one["name"])))
     events = rf'"event":"[a-z_]+","pool":"(?:{"|".join(map(re.escape, sorted(pools)))})"'
+    # Every track says so too; the backend with the checks says why.
+    events += rf"|Server engines/(?:{'|'.join(names)}) is " if names else ""
     return [
         (balancers, _Search({host.name: [HAPROXY_UNIT] for host in balancers}, events, begin, end)),
         (
