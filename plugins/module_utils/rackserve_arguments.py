@@ -41,6 +41,8 @@ def engine_flags(engine: dict[str, Any], common: dict[str, Any], drain_seconds: 
         flags["tensor-parallel-size"] = engine["tensor_parallel"]
     if engine.get("memory_share"):
         flags["gpu-memory-utilization"] = engine["memory_share"]
+    if engine.get("histogram_buckets"):
+        flags["custom-histogram-buckets"] = engine["histogram_buckets"]
     return flags
 
 

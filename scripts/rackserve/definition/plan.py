@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from rackserve.definition import limits, ports
+from rackserve.definition import engine_buckets, limits, ports
 from rackserve.definition.models import Node
 from rackserve.definition.models.pool import Engine, Pool
 from rackserve.definition.models.service import Service, Timeouts
@@ -107,6 +107,8 @@ def _engine(definition: Definition, pool_name: str, pool: Pool, engine: Engine) 
         "slots": pool.slots,
         "release": pool.release,
         "served_names": _served_names(definition.service, pool_name, pool),
+        "slo_edges": engine_buckets.thresholds(definition.service.slos, pool_name),
+        "histogram_buckets": engine_buckets.custom(definition.service.slos, pool_name),
     }
 
 

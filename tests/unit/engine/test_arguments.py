@@ -38,6 +38,15 @@ def test_an_engine_adds_its_port_names_slots_and_fence() -> None:
     }
 
 
+def test_edges_of_histograms_are_a_flag_only_where_there_are_some() -> None:
+    engine = {"port": 1, "served_names": ["a"], "slots": 1, "histogram_buckets": {"request_latency": [0.2, 1.0]}}
+    flags = arguments.engine_flags(engine, {}, drain_seconds=1, beyond=0)
+    words = arguments.words_of("custom-histogram-buckets", flags["custom-histogram-buckets"])
+    assert words == ["--custom-histogram-buckets", '{"request_latency": [0.2, 1.0]}']
+    flags = arguments.engine_flags(engine | {"histogram_buckets": {}}, {}, drain_seconds=1, beyond=0)
+    assert "custom-histogram-buckets" not in flags
+
+
 def test_one_gpu_with_all_its_memory_needs_no_flag() -> None:
     engine = {"port": 1, "served_names": ["a"], "slots": 1, "tensor_parallel": 1, "memory_share": None}
     flags = arguments.engine_flags(engine, {}, drain_seconds=1, beyond=0)

@@ -47,6 +47,7 @@ CHECKS: tuple[Callable[[Definition], Iterator[Problem]], ...] = (
     slos.windows_are_kept,
     slos.pages_can_fire,
     slos.thresholds_can_be_missed,
+    slos.thresholds_lie_on_edges,
     slos.reply_lengths_are_ranges,
     alerts.names_are_unique,
     alerts.mails_can_be_sent,

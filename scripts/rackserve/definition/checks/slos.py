@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rackserve.definition import burn
+from rackserve.definition import burn, engine_buckets
 from rackserve.definition.models.observe import Slo
 from rackserve.definition.models.service import Service
 from rackserve.definition.plan import resolved_timeouts
@@ -112,6 +112,25 @@ def thresholds_can_be_missed(definition: Definition) -> Iterator[Problem]:
                 f"is not below {name} of pool {slo.pool} ({limit:g} s): no request could miss it",
                 f"below {limit:g}",
                 f"lower it, or raise {name}",
+                f"{slo.threshold_seconds:g}",
+            )
+
+
+def thresholds_lie_on_edges(definition: Definition) -> Iterator[Problem]:
+    """The balancers' histograms take any edge, and so do engines from vLLM 0.31 on."""
+    for path, slo in _each(definition):
+        pool = definition.service.pools.get(slo.pool)
+        release = definition.service.releases.get(pool.release) if pool is not None else None
+        if slo.threshold_seconds is None or release is None or engine_buckets.settable(release.version):
+            continue
+        edges = engine_buckets.FAMILIES[slo.indicator].edges
+        if slo.threshold_seconds not in edges:
+            yield Problem(
+                (*path, "threshold_seconds"),
+                f"is no edge of the histogram of vLLM {release.version}, which has fixed ones: its engines could not say "
+                "how many requests kept it",
+                ", ".join(f"{edge:g}" for edge in edges),
+                f"choose one of them, or give pool {slo.pool} a release with vLLM 0.31 or newer",
                 f"{slo.threshold_seconds:g}",
             )
 

@@ -103,6 +103,7 @@ OWNED_FLAGS: Mapping[str, str] = {
     "dp": "add engines to the pool instead; the balancer spreads requests over them",
     "gpu-memory-utilization": "use `memory_share` of the pool or of the engine",
     "device": "use `device` of the pool",
+    "custom-histogram-buckets": "edges follow from the thresholds of service_slos",
     "device-ids": "use `gpus` of the engine",
     "ssl-keyfile": "TLS ends at the balancer; use service_tls",
     "ssl-certfile": "TLS ends at the balancer; use service_tls",
