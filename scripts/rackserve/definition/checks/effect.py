@@ -24,11 +24,7 @@ def protections_are_in_effect(definition: Definition) -> Iterator[Problem]:
 
 
 def _idle(definition: Definition) -> Iterator[Path]:
-    service = definition.service
-    for name in ("tracing",):
-        if getattr(service, name):
-            yield (f"service_{name}",)
-    for name, tenant in service.tenants.items():
+    for name, tenant in definition.service.tenants.items():
         yield from (("service_tenants", name, key) for key in _idle_of_tenant(tenant))
 
 

@@ -130,7 +130,29 @@ class Scenario(Strict):
 
 
 class Tracing(Strict):
-    """OpenTelemetry traces of engines and balancers."""
+    """OpenTelemetry traces: engines send them, balancers hand over the trace's id."""
 
-    endpoint: Url = Field(description="OTLP address of the collector")
-    sample_percent: Percent = Field(default=1, description="Share of requests that are traced")
+    endpoint: Url = Field(
+        description="OTLP address of the collector, such as http://collector:4318/v1/traces, or http://collector:4317 for grpc"
+    )
+    protocol: Literal["http", "grpc"] = Field(default="http", description="How engines speak to the collector")
+    sample_percent: Percent = Field(
+        default=1, description="Share of requests that are traced, of those whose client says nothing about it"
+    )
+
+    @model_validator(mode="after")
+    def _address_fits_protocol(self) -> "Tracing":
+        scheme, _, rest = self.endpoint.partition("://")
+        path = rest.partition("/")[2]
+        if self.protocol == "grpc" and (scheme != "http" or path):
+            raise refuse(
+                "protocol grpc takes neither TLS nor a path, as vLLM speaks it",
+                "http://HOST:PORT with grpc",
+                "correct endpoint, or set protocol to http",
+            )
+        if self.protocol == "http" and not path:
+            raise refuse(
+                "protocol http needs the path at which the collector takes traces",
+                "such as http://collector:4318/v1/traces",
+            )
+        return self
