@@ -77,6 +77,7 @@ def traffic(definition: Definition, node: str) -> dict[str, Any]:
         "node": node,
         "listen": _listen(definition, node, service.ports.traffic),
         "directory": LOG_DIRECTORY,
+        "tls_port": service.ports.api if service.tls else None,
         "pools": pools,
         "lanes": list(service.lanes),
         "tenants": list(service.tenants),

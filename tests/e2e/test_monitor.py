@@ -76,8 +76,9 @@ def names(service: Service) -> set[str]:
         assert time.monotonic() < end, "the page of the log service was not read"
         time.sleep(1)
     # Alertmanager counts what its receivers refused, and the lab tells nobody: its page has the name and no series.
-    page = node(MONITOR, "curl", "-sf", "-m", "20", "http://127.0.0.1:9093/metrics")
-    return known | set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
+    # So has the log service of the certificate, where there is no TLS.
+    pages = [node(MONITOR, "curl", "-sf", "-m", "20", f"http://127.0.0.1:{port}/metrics") for port in (9093, 8406)]
+    return known | {name for page in pages for name in re.findall(r"^# TYPE (\S+)", page, re.MULTILINE)}
 
 
 def test_every_metric_that_a_rule_reads_exists(watched: dict[str, Any], names: set[str]) -> None:

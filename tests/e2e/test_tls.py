@@ -1,5 +1,6 @@
 """TLS from the definition: one line, a run, and every address answers with a certificate that the lab's CA vouches for."""
 
+import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from conftest import Service, playbook
+from conftest import Service, node, playbook
+from cryptography import x509
 from rackserve.definition.load import load_inventory
 
-TAGS = ("--tags", "haproxy,keepalived,verify")
+TAGS = ("--tags", "haproxy,traffic_log,keepalived,verify")
 
 
 @pytest.fixture
@@ -34,6 +36,12 @@ def test_one_line_of_the_definition_puts_the_service_behind_tls(service: Service
     for address in addresses:
         answer = httpx.get(f"https://{address}:{port}/healthz", verify=trust, timeout=10)
         assert (answer.status_code, answer.headers["strict-transport-security"]) == (200, "max-age=31536000")
+    made = x509.load_pem_x509_certificate(ssl.get_server_certificate((addresses[0], port)).encode())
+    for name in plan["balancers"]:
+        page = node(name, "curl", "-sf", f"http://127.0.0.1:{plan['ports']['traffic']}/metrics")
+        told = re.search(r"^rackserve_certificate_not_after_timestamp_seconds (\S+)$", page, re.MULTILINE)
+        assert told, page[:2000]
+        assert float(told[1]) == made.not_valid_after_utc.timestamp(), name
     with httpx.Client(verify=trust) as http:
         url = f"https://{addresses[0]}:{port}/v1"
         client = openai.OpenAI(base_url=url, api_key=service.key, http_client=http, max_retries=0, timeout=60)

@@ -186,6 +186,7 @@ def balancers() -> Iterator[tuple[str, Case]]:
     yield "balancers-no-target", case("BalancerGone", {}, {1: 0, 2: 1}, severity="page")
     yield from disagreements()
     yield from lines()
+    yield from certificates()
 
 
 def disagreements() -> Iterator[tuple[str, Case]]:
@@ -223,6 +224,30 @@ def lines() -> Iterator[tuple[str, Case]]:
     yield "lost-14-of-15000", case("LogService", log("0x20 14x40"), {21: 0, 30: 0}, reason="lost")
     yield "log-service-restarts", case("LogService", log("50x20 0x30", "50x20 0x30"), {21: 0, 25: 0, 40: 0})
     yield "unwritten", case("LogService", log("0x60", "0x20 1x40"), looks, reason="unwritten")
+
+
+def certificates() -> Iterator[tuple[str, Case]]:
+    """Minute n is n minutes after 1970, so 3 days before the end are left ten minutes after the beginning."""
+
+    def ends(at: str) -> Series:
+        of = {"job": "traffic", "node": "lb1"}
+        name = "rackserve_certificate_not_after_timestamp_seconds"
+        return {**one("up", "1x120", **of), **(one(name, at, **of) if at else {})}
+
+    name = "CertificateRunningOut"
+    soon, renew = 3 * 86_400 + 600, 21 * 86_400 + 600
+    renewed = {15: 0, 16: 1, 19: 1, 20: 0}
+    yield (
+        "certificate-3-days",
+        case(name, ends(f"{soon}x19 9e9x30"), renewed, severity="page", node="lb1", reason="soon"),
+    )
+    looks = {70: 0, 71: 1, 89: 1, 90: 0}
+    yield "certificate-21-days", case(name, ends(f"{renew}x89 9e9x30"), looks, severity="ticket", reason="renew")
+    # Figures are kept for five minutes.
+    yield "certificate-unread", case(name, ends(""), {29: 0, 30: 1}, severity="ticket", node="lb1", reason="unread")
+    yield "certificate-read-again", case(name, ends("_x40 9e9x30"), {40: 1, 41: 0}, reason="unread")
+    away = {**one("up", "0x60", job="traffic", node="lb1")}
+    yield "certificate-of-a-balancer-that-is-away", case(name, away, {60: 0}, reason="unread")
 
 
 def nodes() -> Iterator[tuple[str, Case]]:

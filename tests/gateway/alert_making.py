@@ -50,6 +50,7 @@ def definition() -> Definition:
         "lanes": {"chat": {"priority": 10}},
         "tenants": {"t": {"lane": "chat", "pools": ("p",)}},
         "engine_key": "0123456789abcdef",
+        "tls": {"certificate": "lab_ca"},
     }
     groups = {"balancers": ("lb1", "lb2"), "gpu_nodes": ("g1", "g2"), "monitors": ("m1",)}
     names = [name for members in groups.values() for name in members]

@@ -1,4 +1,4 @@
-"""Alerts on balancers: gone, of two minds, or losing lines of their log."""
+"""Alerts on balancers: gone, of two minds, losing lines of their log, or with a certificate that ends soon."""
 
 from rackserve.alerts.form import TRACKS, Alert, alert, number, status
 from rackserve.definition.raw import BALANCERS
@@ -7,6 +7,8 @@ from rackserve.definition.read import Definition
 # Single lines may be lost when a balancer has no processor to spare; from one in a thousand on, percentiles and SLOs
 # of 99.9 % are no longer what users felt.
 _LOST_SHARE = 0.001
+# A renewal takes days where people have to approve it; the lab's own is made anew a month before.
+_RENEW_SECONDS, _URGENT_SECONDS = 21 * 86_400, 3 * 86_400
 
 
 def alerts(definition: Definition) -> list[Alert]:
@@ -19,6 +21,7 @@ def alerts(definition: Definition) -> list[Alert]:
         _all_gone(),
         *(_disagreement() if several else []),
         *_log(),
+        *(_certificate() if definition.service.tls is not None else []),
     ]
 
 
@@ -107,5 +110,30 @@ def _log() -> list[Alert]:
             "{{ $labels.node }}: {{ $value | humanize }} lines of the request log written nowhere",
             "Within 15 minutes {{ $value | humanize }} lines on {{ $labels.node }} were counted and could not be written to a file.",
             reason="unwritten",
+        ),
+    ]
+
+
+def _certificate() -> list[Alert]:
+    ends = 'rackserve_certificate_not_after_timestamp_seconds{job="traffic"}'
+    words = (
+        "{{ $labels.node }}: its certificate ends in {{ $value | humanizeDuration }}",
+        "The certificate that {{ $labels.node }} serves ends in {{ $value | humanizeDuration }}; from then on no client trusts it.",
+    )
+    return [
+        alert(
+            "CertificateRunningOut", "page", f"{ends} - time() < {_URGENT_SECONDS}", *words, waits="5m", reason="soon"
+        ),
+        alert(
+            "CertificateRunningOut", "ticket", f"{ends} - time() < {_RENEW_SECONDS}", *words, waits="1h", reason="renew"
+        ),
+        alert(
+            "CertificateRunningOut",
+            "ticket",
+            f'up{{job="traffic"}} == 1\nunless on (node) {ends}',
+            "{{ $labels.node }}: nobody knows when its certificate ends",
+            "For 30 minutes the log service on {{ $labels.node }} has not been shown a certificate.",
+            waits="30m",
+            reason="unread",
         ),
     ]

@@ -12,6 +12,7 @@ from prometheus_client import start_http_server
 
 from rackserve.notify import Notify
 from rackserve.traffic_log import settings as setting
+from rackserve.traffic_log.certificate import Certificate
 from rackserve.traffic_log.files import Files, last_lines
 from rackserve.traffic_log.line import Request, parse
 from rackserve.traffic_log.losses import Losses
@@ -50,6 +51,8 @@ class Service:
     def __init__(self, settings: setting.Settings, program: str = "none") -> None:
         directory = Path(settings.directory)
         self.metrics = Metrics(settings, program=program)
+        self.certificate = Certificate(settings.tls_port)
+        self.metrics.registry.register(self.certificate)
         self.losses = Losses(known_numbers(directory))
         self.files = Files(directory, settings.retention, say)
         self._default = settings.retention.default
@@ -59,6 +62,7 @@ class Service:
         for name in self.metrics.use(settings):
             say(f"{name} has other edges now and begins anew")
         self.files.use(settings.retention)
+        self.certificate.use(settings.tls_port)
         self._default = settings.retention.default
 
     def take(self, lines: list[bytes], now: float) -> None:

@@ -70,6 +70,9 @@ class Settings(_Strict):
         default=None, description="Path of the socket; default: the one that systemd hands over"
     )
     directory: Annotated[str, Field(pattern=r"^/")]
+    tls_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="Where the balancer serves TLS on this machine; its certificate's end is told"
+    )
     pools: Annotated[dict[Label, Pool], Field(max_length=200)]
     lanes: Annotated[tuple[Label, ...], Field(max_length=50)]
     tenants: tuple[Label, ...]

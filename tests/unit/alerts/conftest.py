@@ -13,7 +13,7 @@ Make = Callable[..., Definition]
 
 @pytest.fixture(scope="session")
 def define() -> Make:
-    def make(engines: int = 2, balancers: int = 2, places: int = 10, **pool: Any) -> Definition:
+    def make(engines: int = 2, balancers: int = 2, places: int = 10, tls: bool = True, **pool: Any) -> Definition:
         given = tuple({"name": f"p-{n}", "node": "g1", "port": 8001 + n, "gpus": (n,)} for n in range(engines))
         model = {"source": {"kind": "node", "path": "/srv/m"}, "revision": "1", "context_tokens": 2048}
         service = Service.model_validate(
@@ -35,6 +35,7 @@ def define() -> Make:
                 "lanes": {"chat": {"priority": 10}},
                 "tenants": {"t": {"lane": "chat", "pools": ("p",)}},
                 "engine_key": "0123456789abcdef",
+                "tls": {"certificate": "lab_ca"} if tls else None,
             }
         )
         groups = {"balancers": tuple(f"lb{n + 1}" for n in range(balancers)), "gpu_nodes": ("g1",), "monitors": ("m1",)}

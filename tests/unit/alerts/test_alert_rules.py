@@ -134,6 +134,12 @@ def test_one_balancer_has_nobody_to_disagree_with(define: Make) -> None:
     assert [rule["labels"]["severity"] for rule in alerts(alone, "BalancerGone")] == ["page"]
 
 
+def test_a_certificate_is_watched_where_there_is_one(define: Make) -> None:
+    reasons = [rule["labels"]["reason"] for rule in alerts(define(), "CertificateRunningOut")]
+    assert reasons == ["soon", "renew", "unread"]
+    assert alerts(define(tls=False), "CertificateRunningOut") == []
+
+
 def test_each_host_of_the_definition_has_to_be_heard_of(define: Make) -> None:
     assert [rule["labels"]["node"] for rule in alerts(define(), "NodeGone")] == ["lb1", "lb2", "g1", "m1"]
     assert [rule["labels"]["node"] for rule in alerts(define(), "BalancerGone")] == ["lb1", "lb2", "all"]
@@ -141,7 +147,14 @@ def test_each_host_of_the_definition_has_to_be_heard_of(define: Make) -> None:
 
 def test_only_what_users_feel_or_what_stops_a_host_wakes_somebody(define: Make) -> None:
     pages = {rule["alert"] for rule in alerts(define()) if rule["labels"]["severity"] == "page"}
-    assert pages == {"PoolDown", "AdmissionRejections", "RunningWithoutTokens", "BalancerGone", "DiskRunningOut"}
+    assert pages == {
+        "PoolDown",
+        "AdmissionRejections",
+        "RunningWithoutTokens",
+        "BalancerGone",
+        "DiskRunningOut",
+        "CertificateRunningOut",
+    }
 
 
 def test_alerts_know_the_definition_and_nothing_else() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from rackserve.definition.load import load_inventory
+from rackserve.definition.models.edge import Tls
 from rackserve.definition.read import Definition
 from rackserve.health.settings import Settings as ProbeSettings
 from rackserve.monitoring import monitoring
@@ -52,6 +53,12 @@ def test_targets_are_listeners_that_the_firewall_opens_to_every_monitor(name: st
             open_to = [one["sources"] for one in nodes[target["labels"]["node"]]["listeners"] if one["port"] == port]
             assert open_to, target
             assert monitors <= {source for sources in open_to for source in sources}, target
+
+
+def test_the_log_service_looks_at_the_certificate_where_there_is_one() -> None:
+    tls = Tls.model_validate({"certificate": "lab_ca"})
+    assert settings(definition("lab", tls=tls), "lb1").tls_port == definition("lab").service.ports.api
+    assert settings(definition("lab", tls=None), "lb1").tls_port is None
 
 
 @pytest.mark.parametrize("name", SHIPPED)
