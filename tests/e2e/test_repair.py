@@ -16,6 +16,7 @@ MANAGED = (
     "/opt/rackserve/models",
     "/opt/rackserve/releases",
     "/opt/rackserve/tools/engine",
+    "/usr/local/lib/rackserve/traffic-log",
 )
 # Not ours although it lies there: what the lab or the distribution put, and what only tells history.
 FOREIGN = (

@@ -1,5 +1,6 @@
 """The same playbook again: nothing to do, exactly the edit, and whole again after it was killed."""
 
+import json
 import os
 import random
 import signal
@@ -63,11 +64,14 @@ def killed_after(seconds: float) -> None:
 # Work for every role, so that a kill lands in the middle of something. Removing them is harmless: a running daemon has
 # read its files, and the run puts them back.
 SPOIL = {
-    "lb1": ["/etc/haproxy/haproxy.cfg", "/etc/rackserve/firewall.nft"],
-    "lb2": ["/etc/haproxy/haproxy.cfg"],
+    "lb1": ["/etc/haproxy/haproxy.cfg", "/etc/rackserve/firewall.nft", "/etc/rackserve/traffic-log.json"],
+    "lb2": ["/etc/haproxy/haproxy.cfg", "/usr/local/lib/rackserve/traffic-log/rackserve/traffic_log/service.py"],
     "gpu1": ["/etc/rackserve/firewall.nft", "/etc/systemd/system/vllm@.service"],
     "gpu2": ["/opt/rackserve/models/tiny/1/tokenizer.json"],
 }
+
+
+SETTINGS, RELOAD = "/etc/rackserve/traffic-log.json", "systemctl reload rackserve-traffic-log.service"
 
 
 # Every run kills at other moments, so a few each time see many.
@@ -79,6 +83,9 @@ def test_a_run_killed_at_any_point_is_finished_by_the_next_one(service: Service,
     for number, seconds in enumerate(points):
         for name, paths in SPOIL.items():
             node(name, "rm", "-f", *paths)
+        # The running log service has other settings than the run writes: killed between writing and reloading, only the
+        # page of the service tells it.
+        node("lb2", "sh", "-c", f'sed -i \'s/"version": ".*"/"version": "spoiled"/\' {SETTINGS} && {RELOAD}')
         killed_after(seconds)
         done = playbook()
         where = f"seed {seed}, kill {number} after {seconds:.1f} s"
@@ -88,4 +95,8 @@ def test_a_run_killed_at_any_point_is_finished_by_the_next_one(service: Service,
                 assert answers(url, service.key, pool), f"{where}: {pool} does not answer through {balancer}"
         for name, paths in SPOIL.items():
             node(name, "test", "-s", *paths[:1])
+        for name in ("lb1", "lb2"):
+            version = json.loads(node(name, "cat", SETTINGS))["version"]
+            page = node(name, "curl", "-sf", "http://127.0.0.1:8406/metrics")
+            assert f'settings="{version}"' in page, f"{where}: the log service of {name} runs with other settings"
     assert playbook().changed() == [], f"seed {seed}: something was left to do"

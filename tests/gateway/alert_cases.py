@@ -245,7 +245,7 @@ def certificates() -> Iterator[tuple[str, Case]]:
     yield "certificate-21-days", case(name, ends(f"{renew}x89 9e9x30"), looks, severity="ticket", reason="renew")
     # Figures are kept for five minutes.
     yield "certificate-unread", case(name, ends(""), {29: 0, 30: 1}, severity="ticket", node="lb1", reason="unread")
-    yield "certificate-read-again", case(name, ends("_x40 9e9x30"), {40: 1, 41: 0}, reason="unread")
+    yield "certificate-read-again", case(name, ends("_x40 9e9x30"), {39: 1, 40: 0}, reason="unread")
     away = {**one("up", "0x60", job="traffic", node="lb1")}
     yield "certificate-of-a-balancer-that-is-away", case(name, away, {60: 0}, reason="unread")
 

@@ -1,5 +1,6 @@
 """One line of the request log -> a typed record. Whatever comes, nothing is raised."""
 
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -90,7 +91,19 @@ class Event(_Line):
     process: None = None
 
 
-Record = Request | BadConnection | Event
+class Notice(_Line):
+    """A sentence of HAProxy's own about the frontend, which it sends where the frontend's lines go: on a reload, at a limit."""
+
+    text: Text
+    number: None = None
+    process: None = None
+
+
+Record = Request | BadConnection | Event | Notice
+# How they begin: HAProxy 2.6 to 3.2, proxy.c, listener.c, haproxy.c and the protocols'.
+_NOTICE = re.compile(
+    rb"(?:Proxy|Paused|Resumed|Stopping|Port|SIGHUP received,|Server|Backup Server|[Ff]rontend) [\x20-\x7e]{1,1000}"
+)
 _OTHERS: TypeAdapter[BadConnection | Event] = TypeAdapter(BadConnection | Event)
 
 
@@ -105,4 +118,5 @@ def parse(line: bytes) -> Record | None:
     try:
         return _OTHERS.validate_json(line)
     except ValidationError:
-        return None
+        pass
+    return Notice(text=line.decode("ascii")) if _NOTICE.fullmatch(line) else None

@@ -63,7 +63,7 @@ class Metrics:
         self.lines = self._counter("log_lines", "Lines that came", "state")
         self.lost = self._counter("log_lines_lost", "Lines that never came, by HAProxy's own counter")
         self.unwritten = self._counter("log_lines_unwritten", "Lines that no file has, because it could not be written")
-        for state in ("read", "garbage"):
+        for state in ("read", "garbage", "notice"):
             self.lines.labels(state)
         names = [name for name, _ in _TIMED.values()] + [f"rackserve_{name}" for name in _COUNTED]
         self._maxima = {name: Maxima() for name in names}

@@ -14,7 +14,7 @@ from rackserve.notify import Notify
 from rackserve.traffic_log import settings as setting
 from rackserve.traffic_log.certificate import Certificate
 from rackserve.traffic_log.files import Files, last_lines
-from rackserve.traffic_log.line import Request, parse
+from rackserve.traffic_log.line import Notice, Request, parse
 from rackserve.traffic_log.losses import Losses
 from rackserve.traffic_log.metrics import Metrics
 from rackserve.traffic_log.receive import Receiver, SocketError, bound, passed
@@ -70,12 +70,17 @@ class Service:
         batches: dict[str, list[bytes]] = {}
         requests: list[Request] = []
         numbers: list[tuple[int, int]] = []
-        garbage = 0
+        garbage = notices = 0
         for line in lines:
             text = line.strip(b" \r\n\0")
             record = parse(text)
             if record is None:
                 garbage += 1
+                continue
+            if isinstance(record, Notice):
+                # It belongs to what HAProxy says about itself, in the journal.
+                say(f"HAProxy: {record.text}")
+                notices += 1
                 continue
             name = self._default
             if isinstance(record, Request):
@@ -89,8 +94,9 @@ class Service:
         self.metrics.unwritten.inc(self.files.unwritten - before)
         for request in requests:
             self.metrics.add(request)
-        self.metrics.lines.labels("read").inc(len(lines) - garbage)
+        self.metrics.lines.labels("read").inc(len(lines) - garbage - notices)
         self.metrics.lines.labels("garbage").inc(garbage)
+        self.metrics.lines.labels("notice").inc(notices)
         self.losses.batch(numbers, now)
 
     def tick(self, now: float) -> None:

@@ -25,7 +25,8 @@ PLAN: dict[str, Any] = {
     "stage": "test",
     "monitors": ["localhost", "other", "third"],
     "ports": {"prometheus": 9090, "alertmanager": 9193, "alertmanager_peers": 9094},
-    "retention": {"metrics_days": 45, "metrics_gib": 10},
+    "retention": {"metrics_days": 45, "metrics_gib": 10, "journal_gib": 1.5},
+    "tracing": {"endpoint": "http://collector:4318/v1/traces", "protocol": "http", "sample_percent": 1},
     "monitoring": {
         "scrapes": [{"job": "vllm", "path": "/metrics", "targets": []}],
         "rules": {
@@ -58,7 +59,7 @@ def handed_over(directory: Path, play_name: str, role: str, *variables: str) -> 
             "hosts": "localhost",
             "connection": "local",
             "gather_facts": False,
-            "vars": facts | play["vars"],
+            "vars": facts | play.get("vars", {}),
             "tasks": [show | {"vars": values}],
         }
     ]
@@ -85,6 +86,20 @@ def test_a_node_is_given_its_own_models_and_the_tokens_of_those_that_need_one(tm
     shown = handed_over(tmp_path, "Serve the models", "model_store", "model_store_models", "model_store_tokens")
     assert sorted(shown["model_store_models"]) == ["gated", "open", "public"]
     assert shown["model_store_tokens"] == {"gated": "sesame"}, "a token of another node's model is not even looked up"
+
+
+def test_every_node_is_given_the_bound_of_its_journal(tmp_path: Path) -> None:
+    shown = handed_over(tmp_path, "Prepare every host", "base", "base_journal_max_use")
+    assert shown == {"base_journal_max_use": "1536M"}
+
+
+def test_engines_are_given_the_collector_of_traces(tmp_path: Path) -> None:
+    shown = handed_over(tmp_path, "Serve the models", "vllm", "vllm_tracing")
+    assert shown["vllm_tracing"] == {
+        "endpoint": "http://collector:4318/v1/traces",
+        "protocol": "http",
+        "service": "unit",
+    }
 
 
 def test_a_monitor_is_given_the_others_and_the_secret_addresses_that_the_plan_leaves_out(tmp_path: Path) -> None:

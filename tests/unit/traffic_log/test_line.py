@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rackserve.traffic_log.line import BadConnection, Event, Request, parse
+from rackserve.traffic_log.line import BadConnection, Event, Notice, Request, parse
 from unit.traffic_log.making import FIELDS, line
 
 
@@ -42,6 +42,28 @@ def test_any_value_in_a_field_is_a_record_or_none(name: str, value: object) -> N
     ],
 )
 def test_garbage_is_none(text: bytes) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"Proxy api stopped (cumulated conns: FE: 3, BE: 0).",
+        b"Proxy api started.",
+        b"Proxy api reached process FD limit (maxsock=200). Please check 'ulimit-n' and restart.",
+        b"Paused frontend api.",
+        b"Resumed frontend api.",
+        b"Port 8080 busy while trying to enable frontend api.",
+    ],
+)
+def test_what_haproxy_says_about_the_frontend_is_no_garbage(text: bytes) -> None:
+    assert parse(text) == Notice(text=text.decode())
+
+
+@pytest.mark.parametrize(
+    "text", [b"Proxy ", b"Proxy \xff", b"Proxy api\nstopped", b"Proxy " + b"x" * 1001, b"proxy api"]
+)
+def test_what_only_begins_like_it_is(text: bytes) -> None:
     assert parse(text) is None
 
 
