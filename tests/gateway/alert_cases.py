@@ -324,6 +324,9 @@ def monitors() -> Iterator[tuple[str, Case]]:
         {"job": "alertmanager", "node": "m1"},
     )
     yield "down-monitor", case(name, up("alertmanager", drop, node="m1"), looks, reason="down", node="m1")
+    # The last figures count for five minutes.
+    stored = up("prometheus", "1x10 _x20 1x10", node="m1")
+    yield "blind", case(name, stored, {20: 0, 21: 1, 30: 1, 31: 0}, severity="page", reason="blind")
     for metric, of in (
         ("prometheus_config_last_reload_successful", prometheus),
         ("alertmanager_config_last_reload_successful", alertmanager),
@@ -333,6 +336,7 @@ def monitors() -> Iterator[tuple[str, Case]]:
         yield metric, case(name, one(metric, drop, **of), looks, reason=reason, node="m1")
     for reason, metric, of in (
         ("rules", "prometheus_rule_evaluation_failures_total", prometheus),
+        ("unwritten", "prometheus_tsdb_wal_writes_failed_total", prometheus),
         ("missed", "prometheus_rule_group_iterations_missed_total", prometheus),
         ("notifications", "prometheus_notifications_dropped_total", prometheus),
         ("receivers", "alertmanager_notifications_failed_total", alertmanager),

@@ -75,7 +75,7 @@ def healthy() -> list[dict[str, str]]:
 def everything() -> dict[str, tuple[list[dict[str, Any]], dict[str, Any]]]:
     found = {name: (of_alert(case.alert), case.body) for name, case in CASES.items()}
     well = [firing(alert, 30, int(alert == "Watchdog")) for alert in ALERTS]
-    blind = {"BalancerGone": 3, "ProbeDown": 2, "NodeGone": 5, "Watchdog": 1}
+    blind = {"BalancerGone": 3, "ProbeDown": 2, "NodeGone": 5, "PrometheusTrouble": 1, "Watchdog": 1}
     nothing = [firing(alert, 30, blind.get(alert, 0)) for alert in ALERTS]
     return {
         **found,

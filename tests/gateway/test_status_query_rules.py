@@ -62,6 +62,7 @@ UP = [
     series("up", 'job="traffic",instance="lb1:8406",node="lb1"', "1x20 0x20"),
     series("up", 'job="traffic",instance="lb2:8406",node="lb2"', "0x40"),
 ]
+STORED = [series("up", 'job="node",node="lb1"', "0x40"), series("up", 'job="node",node="lb2"', "1x20")]
 ENGINES = [
     series("vllm:num_requests_running", f'{ENGINE},exported_engine="{number}"', f"{number + 1}x40") for number in (0, 1)
 ] + [
@@ -85,6 +86,8 @@ CASES = {
     "times": case(TIMES, check(INSTANT["first_token"], (PLACE, 0.25)), check(INSTANT["answer"], (PLACE, 4.6))),
     # Scraped with success last at 300 s.
     "age": case(UP, check(INSTANT["age"], ("{}", 8), seconds=308), check(INSTANT["age"], seconds=598)),
+    # The newest of any, also of what failed; exact to the minutes at which the query looks, and silent after an hour.
+    "stored": case(STORED, check(INSTANT["stored"], ("{}", 0), seconds=600), check(INSTANT["stored"], ("{}", 300), seconds=900)),
     "unscraped": case(UP, check(INSTANT["unscraped"], ('up{instance="lb2:8406",job="traffic",node="lb2"}', 0), seconds=100)),
     "engines": case(
         ENGINES, check(INSTANT["running"], ('{engine="e1"}', 3)), check(INSTANT["kv_cache"], ('{engine="e1"}', 0.2))

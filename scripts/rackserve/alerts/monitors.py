@@ -8,7 +8,7 @@ _SLOW_SECONDS = 5
 
 
 def alerts() -> list[Alert]:
-    return [*_not_there(), *_failures(), _slow(), _watchdog()]
+    return [*_not_there(), _blind(), *_failures(), _slow(), _watchdog()]
 
 
 def _not_there() -> list[Alert]:
@@ -44,10 +44,26 @@ def _not_there() -> list[Alert]:
     ]
 
 
+def _blind() -> Alert:
+    """Prometheus scrapes itself, so what it stores nothing of is everything. A rule on figures would never see it."""
+    return alert(
+        _NAME,
+        "page",
+        'absent(up{job="prometheus"})',
+        "{{ $externalLabels.monitor }}: Prometheus stores nothing",
+        "For 5 minutes Prometheus has stored no figures, not even its own: its disk is full, or cannot be written. No other alert "
+        "of this monitor is to be trusted.",
+        waits="5m",
+        reason="blind",
+    )
+
+
 def _failures() -> list[Alert]:
     counters = {
         "rules": ("prometheus_rule_evaluation_failures_total", "15m", "evaluations of rules failed"),
         "missed": ("prometheus_rule_group_iterations_missed_total", "15m", "evaluations of rules came too late"),
+        # Seen by the other monitor, or when it was for a moment only.
+        "unwritten": ("prometheus_tsdb_wal_writes_failed_total", "15m", "writes to the database failed"),
         # Blocks are compacted every two hours.
         "compaction": ("prometheus_tsdb_compactions_failed_total", "6h", "compactions of the database failed"),
         "notifications": ("prometheus_notifications_dropped_total", "15m", "notifications were dropped"),

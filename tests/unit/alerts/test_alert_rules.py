@@ -154,6 +154,7 @@ def test_only_what_users_feel_or_what_stops_a_host_wakes_somebody(define: Make) 
         "BalancerGone",
         "DiskRunningOut",
         "CertificateRunningOut",
+        "PrometheusTrouble",
     }
 
 

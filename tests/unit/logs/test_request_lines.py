@@ -55,6 +55,14 @@ def test_older_files_and_older_lines_are_passed_over(tmp_path: Path) -> None:
     assert [json.loads(one)["time"] for one in found.lines] == [NOW]
 
 
+def test_after_a_clock_went_back_lines_are_found_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    """Half an hour back between the two files: numbers say which is newer, not times."""
+    write(tmp_path, "default.0000000001.jsonl", line(request_id=ID, time=NOW), age_seconds=0)
+    write(tmp_path, "default.0000000002.jsonl", line(request_id=ID, time=NOW - 1800), age_seconds=1800)
+    found = look(tmp_path, since=NOW - 3600)
+    assert [json.loads(one)["time"] for one in found.lines] == [NOW - 1800, NOW]
+
+
 def test_lines_across_the_edge_of_a_block_are_whole_and_garbage_does_not_grow(tmp_path: Path) -> None:
     """Blocks are 1 MiB, read from the end; the long line is kept out and what stands around it is found."""
     filler = [line(request_id=f"{number:08d}") for number in range(3000)]

@@ -102,6 +102,7 @@ FIGURES: dict[str, list[dict[str, Any]]] = {
     "waiting": [sample(0, engine="e1")],
     "kv_cache": [sample(0.42, engine="e1")],
     "age": [sample(8)],
+    "stored": [sample(3)],
     "unscraped": [],
 }
 

@@ -102,6 +102,17 @@ def test_without_prometheus_the_balancers_own_view_stays_and_the_reason_is_told(
     assert snapshot.pools[0].in_flight == 10
 
 
+@pytest.mark.parametrize(
+    ("stored", "since"), [([sample(151)], "151 s"), ([], "an hour")], ids=["since-two-minutes", "since-long"]
+)
+def test_a_prometheus_that_stores_nothing_any_more_is_told_with_what_to_look_at(stored: Any, since: str) -> None:
+    balancers = [balancer("lb1", held=["192.0.2.10"]), balancer("lb2")]
+    snapshot = seen(balancers, [monitor("m1", figures={"stored": stored})])
+    told = why(snapshot)["new figures and alerts"]
+    assert told.startswith(f"m1's Prometheus has stored nothing for {since}. Its disk full?")
+    assert "df -h /var/lib/prometheus" in told
+
+
 def test_an_inventory_without_monitors_says_so() -> None:
     snapshot = seen([balancer("lb1", held=["192.0.2.10"]), balancer("lb2")], [])
     assert "no host in monitors" in str(why(snapshot))

@@ -1,5 +1,6 @@
 """The page: names, labels, bounds."""
 
+import pickle
 from pathlib import Path
 
 from prometheus_client import generate_latest
@@ -43,13 +44,20 @@ def test_a_threshold_is_a_bucket_and_counters_stay_when_it_changes(tmp_path: Pat
     assert value(metrics, "rackserve_queue_wait_seconds_count", **PLACE) == 2
 
 
+def kept_bytes(metrics: Metrics) -> int:
+    """Of what it keeps by names that come from requests."""
+    return len(pickle.dumps([list(metrics._children), metrics._labels._reasons, metrics._maxima]))
+
+
 def test_fake_tenants_do_not_grow_the_page(tmp_path: Path) -> None:
     metrics = made(tmp_path)
-    metrics.add(request(tenant="nobody"))
-    size = len(generate_latest(metrics.registry).splitlines())
-    for number in range(2_000):
-        metrics.add(request(tenant=f"t{number}", pool="small", model=f"m{number}"))
+    one = request(tenant="nobody")
+    metrics.add(one)
+    size, held = len(generate_latest(metrics.registry).splitlines()), kept_bytes(metrics)
+    for number in range(100_000):
+        metrics.add(one.model_copy(update={"tenant": f"t{number}", "model": f"m{number}", "key_name": f"k{number}"}))
     assert len(generate_latest(metrics.registry).splitlines()) == size
+    assert kept_bytes(metrics) <= held + 1000, "neither do its look-ups"
     metrics.add(request(pool="unknown", lane="x", track="x", scenario="x", path="/x", origin="x", refused="A b"))
     text = generate_latest(metrics.registry).decode()
     assert 'reason="other"' in text

@@ -13,6 +13,8 @@ _CLIENTS = 'job="traffic",origin="client"'
 _BAD = "engine_error|cut|timeout|unreachable"
 _SEVERITIES = ("page", "ticket")
 DEAD_MAN = "Watchdog"
+# Six rounds of scraping, and the minute to which the query is exact.
+STORED_SECONDS = 150
 
 
 def _p95(metric: str) -> str:
@@ -37,6 +39,8 @@ INSTANT: Mapping[str, str] = {
     "kv_cache": 'max by (engine) (vllm:kv_cache_usage_perc{job="vllm"})',
     # timestamp() of an expression would be now; only of a selector it is the moment of the scrape.
     "age": 'time() - max(timestamp(up{job="traffic"}) and up{job="traffic"} == 1)',
+    # Of anything at all, scraped or not: what Prometheus cannot write it forgets, and says nothing of it.
+    "stored": "time() - max(max_over_time(timestamp(up)[1h:1m]))",
     "unscraped": "up == 0",
 }
 QUESTION = Question(INSTANT, alerts=True)
@@ -111,6 +115,16 @@ def gaps(answer: Answer) -> list[Missing]:
     if not any(one.labels.get("alertname") == DEAD_MAN and one.state == "firing" for one in answer.alerts):
         found.append(
             Missing("alerts", f"{DEAD_MAN} does not fire at {answer.monitor}: its rules are missing or not evaluated")
+        )
+    stored = next((one.number for one in answer.of("stored")), None)
+    if stored is None or stored > STORED_SECONDS:
+        since = "an hour" if stored is None else f"{stored:.0f} s"
+        found.append(
+            Missing(
+                "new figures and alerts",
+                f"{answer.monitor}'s Prometheus has stored nothing for {since}. Its disk full? There: df -h /var/lib/prometheus; "
+                "journalctl -u prometheus -n 20",
+            )
         )
     if age_seconds(answer) is None:
         found.append(Missing("figures of users", f"{answer.monitor}'s Prometheus has no page of a log service"))
