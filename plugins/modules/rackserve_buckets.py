@@ -43,7 +43,8 @@ from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
-BUCKET = re.compile(r'^([a-zA-Z_:][\w:]*)_bucket\{(?:[^}]*,)?le="([^"]+)"', re.MULTILINE)
+LABEL = r'\w+="(?:[^"\\\n]|\\.)*",'
+BUCKET = re.compile(rf'^([a-zA-Z_:][\w:]*)_bucket\{{(?:{LABEL})*?le="([^"]+)"', re.MULTILINE)
 
 
 def edges_of(page: str) -> dict[str, set[float]]:
