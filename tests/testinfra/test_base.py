@@ -51,7 +51,9 @@ def test_a_new_service_may_open_many_files(host: Host, wanted: dict[str, Any]) -
     assert int(limits[1]) in (wanted["base_open_files_hard"], most), limits
 
 
-def test_the_journal_survives_a_boot_and_knows_its_limits(host: Host, wanted: dict[str, Any]) -> None:
+def test_the_journal_survives_a_boot_and_knows_its_limits(
+    host: Host, wanted: dict[str, Any], plan: dict[str, Any]
+) -> None:
     assert host.file("/var/log/journal").is_directory
     # journald says what it goes by each time it opens the persistent journal.
     usage = host.check_output(
@@ -60,7 +62,9 @@ def test_the_journal_survives_a_boot_and_knows_its_limits(host: Host, wanted: di
     )
     entry = json.loads(usage)
     assert entry["JOURNAL_PATH"].startswith("/var/log/journal/"), entry
-    assert int(entry["MAX_USE"]) <= size(wanted["base_journal_max_use"]), entry["MESSAGE"]
+    # Of a whole service the definition says it; journald itself takes less on a small disk.
+    most = plan["retention"]["journal_gib"] * 2**30 if plan else size(wanted["base_journal_max_use"])
+    assert int(entry["MAX_USE"]) <= most, entry["MESSAGE"]
     assert int(entry["DISK_KEEP_FREE"]) >= size(wanted["base_journal_keep_free"]), entry["MESSAGE"]
 
 
