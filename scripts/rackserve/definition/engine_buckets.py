@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rackserve.definition.models.observe import Slo
 
 FLAG = "custom-histogram-buckets"
-_SETTABLE_FROM = (0, 31)
+_SETTABLE_FROM = (0, 32)
 
 
 @dataclass(frozen=True)

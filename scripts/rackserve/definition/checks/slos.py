@@ -117,7 +117,7 @@ def thresholds_can_be_missed(definition: Definition) -> Iterator[Problem]:
 
 
 def thresholds_lie_on_edges(definition: Definition) -> Iterator[Problem]:
-    """The balancers' histograms take any edge, and so do engines from vLLM 0.31 on."""
+    """The balancers' histograms take any edge, and so do engines from vLLM 0.32 on."""
     for path, slo in _each(definition):
         pool = definition.service.pools.get(slo.pool)
         release = definition.service.releases.get(pool.release) if pool is not None else None
@@ -130,7 +130,7 @@ def thresholds_lie_on_edges(definition: Definition) -> Iterator[Problem]:
                 f"is no edge of the histogram of vLLM {release.version}, which has fixed ones: its engines could not say "
                 "how many requests kept it",
                 ", ".join(f"{edge:g}" for edge in edges),
-                f"choose one of them, or give pool {slo.pool} a release with vLLM 0.31 or newer",
+                f"choose one of them, or give pool {slo.pool} a release with vLLM 0.32 or newer",
                 f"{slo.threshold_seconds:g}",
             )
 
