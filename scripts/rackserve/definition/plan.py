@@ -108,8 +108,14 @@ def _engine(definition: Definition, pool_name: str, pool: Pool, engine: Engine) 
         "release": pool.release,
         "served_names": _served_names(definition.service, pool_name, pool),
         "slo_edges": engine_buckets.thresholds(definition.service.slos, pool_name),
-        "histogram_buckets": engine_buckets.custom(definition.service.slos, pool_name),
+        "histogram_buckets": _buckets(definition.service, pool_name, pool),
     }
+
+
+def _buckets(service: Service, pool_name: str, pool: Pool) -> dict[str, list[float]]:
+    """Empty where its release takes none; then every threshold lies on an edge that it has."""
+    settable = engine_buckets.settable(service.releases[pool.release].version)
+    return engine_buckets.custom(service.slos, pool_name) if settable else {}
 
 
 def _served_names(service: Service, pool_name: str, pool: Pool) -> list[str]:
