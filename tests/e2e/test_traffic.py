@@ -221,9 +221,13 @@ def test_the_killed_service_loses_no_request_and_says_how_many_lines(client: htt
     waited_for(whole, "kept lines and those that are said to be lost are all there were")
 
 
+def kind(state: str) -> float:
+    return total(page(), "rackserve_log_lines_total", state=state)
+
+
 def test_a_reload_of_the_balancer_loses_no_line(client: httpx.Client) -> None:
     run = secrets.token_hex(6)
-    before = lost()
+    before, notices, garbage = lost(), kind("notice"), kind("garbage")
 
     def ask(number: int) -> int:
         if number in {60, 120}:
@@ -235,6 +239,8 @@ def test_a_reload_of_the_balancer_loses_no_line(client: httpx.Client) -> None:
     ids = [f"{run}-{number}" for number in range(200)]
     assert len({entry["request_id"] for entry in lines(*ids)}) == 200
     assert lost() == before
+    waited_for(lambda: kind("notice") > notices, "what HAProxy says when a process stops")
+    assert kind("garbage") == garbage
 
 
 def test_no_prompt_reply_or_key_is_in_any_log_metric_or_file(service: Service, client: httpx.Client) -> None:
