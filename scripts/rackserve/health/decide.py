@@ -17,6 +17,8 @@ QUIET_SECONDS = 1.5
 FAILURES = 2
 # A warm-up that takes longer says nothing any more.
 WARM_UP_SECONDS = 60.0
+# Standing still for want of a processor is forgiven for so long in all.
+STARVED_SECONDS = 30.0
 _BUSY = 503
 _SOON_SECONDS = 0.2
 # What is said of each state; of all others: down.
@@ -42,6 +44,12 @@ def stalled_seconds(memory: Memory, at: float) -> float:
     """Since something last moved, or since the engine was first heard of."""
     begin = memory.moved if memory.moved is not None else memory.heard
     return 0.0 if begin is None else at - begin
+
+
+def starved_seconds(memory: Memory, look: Look) -> float:
+    """How long a process has waited for a processor since something moved in the engine; the longest of them."""
+    waits = (seconds - memory.waited.get(process, seconds) for process, seconds in look.waited.items())
+    return min(max(waits, default=0.0), STARVED_SECONDS)
 
 
 def decide(memory: Memory, look: Look, rules: Rules) -> Decision:
@@ -90,7 +98,7 @@ def _read(memory: Memory, look: Look, figures: Figures) -> Memory:
     new = replace(new, figures=figures, started=figures.started, heard=heard, broken=0, ours=out)
     if before is None or before.marks == figures.marks:
         return new
-    return replace(new, moved=look.at, traffic=new.traffic if ours else look.at, failed=0)
+    return replace(new, moved=look.at, waited=look.waited, traffic=new.traffic if ours else look.at, failed=0)
 
 
 def _answered(memory: Memory, token: Token, at: float) -> Memory:
@@ -121,8 +129,8 @@ def _is_back(known: Memory, look: Look) -> bool:
 
 def _hangs(known: Memory, look: Look, rules: Rules) -> str:
     """Why it hangs; empty when it does not, or when nobody can tell."""
-    limit = limit_seconds(known, rules)
-    if look.page_out is not None and look.at - look.page_out >= limit:
+    limit, now = limit_seconds(known, rules), look.at - starved_seconds(known, look)
+    if look.page_out is not None and now - look.page_out >= limit:
         return f"its page of metrics has not come for {look.at - look.page_out:.1f} s"
     # Judged by a page of this moment only, or what moved since the last one would be overlooked.
     if look.page is not Page.READ or _blind(known):
@@ -135,10 +143,10 @@ def _hangs(known: Memory, look: Look, rules: Rules) -> str:
         return f"nothing has moved for {still:.0f} s of its warm-up" if still >= WARM_UP_SECONDS else ""
     out = look.token_out
     if not _busy(known, look):
-        late = out is not None and out >= moved and look.at - out >= deadline_seconds(known, rules)
+        late = out is not None and out >= moved and now - out >= deadline_seconds(known, rules)
         return f"one token has not come for {look.at - (out or 0):.1f} s" if late else ""
     # Something is certain to be due: our own question, or those that leave no room for it.
-    if (out is not None or _full(known)) and look.at - moved >= limit:
+    if (out is not None or _full(known)) and now - moved >= limit:
         return f"requests wait and nothing has moved for {look.at - moved:.1f} s (limit {limit:.1f} s)"
     return ""
 

@@ -1,6 +1,7 @@
 """What is seen of an engine, remembered and decided. Times in seconds of a clock that never goes back."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from rackserve.health.figures import Figures
@@ -69,6 +70,8 @@ class Look:
     token_out: float | None = None
     warm_up: WarmUp | None = None
     warm_up_out: float | None = None
+    # Seconds that each process of the engine core, and the probe, have ever waited for a processor.
+    waited: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Memory:
     # The last movement that was not our own doing.
     traffic: float | None = None
     heard: float | None = None
+    # What its processes had waited for a processor by then.
+    waited: Mapping[str, float] = field(default_factory=dict)
     # Something of ours may have moved it since its last page.
     ours: bool = False
     # Its process began while the probe watched: until it is warm it is out.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rackserve.health import settings as setting
 from rackserve.health import stacks
+from rackserve.health.processors import group_of
 
 REQUESTS = "restart"
-_GROUPS = Path("/sys/fs/cgroup")
 _COMMAND_SECONDS = 60.0
 
 
@@ -32,15 +32,6 @@ def take(directory: Path) -> dict[str, str]:
                 found[path.name] = path.read_text()[:500].strip()
         path.unlink(missing_ok=True)
     return found
-
-
-def group_of(unit: str) -> Path:
-    """Where the kernel lists the unit's processes, in either layout of control groups."""
-    control = systemctl("show", "-P", "ControlGroup", unit).stdout.strip().lstrip("/")
-    for root in (_GROUPS, _GROUPS / "systemd", _GROUPS / "unified"):
-        if control and (root / control / "cgroup.procs").exists():
-            return root / control
-    return _GROUPS / "none"
 
 
 def systemctl(*words: str) -> "subprocess.CompletedProcess[str]":

@@ -15,6 +15,7 @@ from rackserve.health import settings as setting
 from rackserve.health.agent import Agent, Said
 from rackserve.health.looks import Decision, Memory, State
 from rackserve.health.metrics import Metrics
+from rackserve.health.processors import Processors
 from rackserve.health.restart import REQUESTS
 from rackserve.health.watch import Watch, rules_of
 from rackserve.notify import Notify
@@ -44,7 +45,9 @@ class Service:
             word = False if memory.state is State.HUNG else None
             self._said[engine.name] = (word, "hung before the probe was restarted")
             self._looked[engine.name] = time.monotonic()
-            self.watches.append(Watch(engine, rules_of(engine, settings), key, memory, self._decided, say))
+            processors = Processors(settings.unit.format(engine=engine.name))
+            rules = rules_of(engine, settings)
+            self.watches.append(Watch(engine, rules, key, memory, processors, self._decided, say))
         self._kept = ""
 
     def said(self, engine: str) -> Said | None:

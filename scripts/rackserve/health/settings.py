@@ -56,7 +56,7 @@ class Settings(_Strict):
     directory: Directory = Field(description="Where requests for a restart and what has to survive one's own are kept")
     dumps: Directory | None = Field(default=None, description="Where stack dumps are kept; none: no dumps")
     unit: Annotated[str, Field(pattern=r"^[a-zA-Z0-9:_.@-]*\{engine\}[a-z.]*$")] = "vllm@{engine}.service"
-    stall_seconds: Seconds = 3.5
+    stall_seconds: Seconds = 3.0
     idle_seconds: Seconds = 5.0
     restarts: Restarts = Restarts()
     engines: Annotated[tuple[Engine, ...], Field(max_length=64)]

@@ -12,10 +12,12 @@ _SPY_SECONDS = 20.0
 _THREADS_AT_MOST = 64
 
 
-def processes(group: Path) -> list[int]:
-    """Process ids in a control group and those below it. Empty where there is no such group."""
+def processes(group: Path | None) -> list[int]:
+    """Process ids in a list of a control group (cgroup.procs) and those below it. Empty where there is none."""
+    if group is None:
+        return []
     found: list[int] = []
-    for file in sorted([group / "cgroup.procs", *group.glob("**/cgroup.procs")]):
+    for file in sorted([group, *group.parent.glob("*/**/cgroup.procs")]):
         found += [int(word) for word in _text(file).split() if word.isdigit()]
     return sorted(set(found))
 

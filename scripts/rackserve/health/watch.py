@@ -11,6 +11,7 @@ from rackserve.health import ask
 from rackserve.health.decide import WARM_UP_SECONDS, deadline_is_short, deadline_seconds, decide, limit_seconds
 from rackserve.health.figures import read
 from rackserve.health.looks import Decision, Look, Memory, Page, Rules, Token, WarmUp
+from rackserve.health.processors import Processors
 from rackserve.health.settings import Engine, Settings
 
 T = TypeVar("T")
@@ -70,13 +71,16 @@ class Watch:
         rules: Rules,
         key: str,
         memory: Memory,
+        processors: Processors,
         decided: Callable[[Engine, Decision, float], None],
         say: Callable[[str], None],
     ) -> None:
         self.engine, self.rules, self.memory = engine, rules, memory
         self._key, self._decided, self._say = key, decided, say
+        self._processors = processors
         # When the page is read next: not sooner for anything else that comes.
         self._due = 0.0
+        self._late = 0.0
         self._page: _Out[tuple[Page, bytes]] = _Out()
         self._token: _Out[Token] = _Out()
         self._warm_up: _Out[WarmUp] = _Out()
@@ -101,15 +105,21 @@ class Watch:
         if self._page.since is not None:
             left = limit_seconds(self.memory, self.rules) - (time.monotonic() - self._page.since)
             seconds = min(_LOOK_SECONDS, left) if left > 0 else _LOOK_SECONDS
-        pause = max(seconds, 0.01)
+        pause, began = max(seconds, 0.01), time.monotonic()
         if tasks:
             await asyncio.wait(tasks, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         else:
             await asyncio.sleep(pause)
+        # When this process does not get to run, or the whole machine stands still, neither does the engine.
+        self._late += max(time.monotonic() - began - pause, 0.0)
 
     def _look(self) -> None:
         now = time.monotonic()
         page, body = self._page.taken() or (Page.NONE, b"")
+        if page is Page.REFUSED:
+            # What was asked of a process that is gone says nothing of the next one.
+            self._token.drop()
+            self._warm_up.drop()
         token, warm_up = self._token.taken(), self._warm_up.taken()
         if self._page.since is not None:
             self._give_up(now - self._page.since)
@@ -122,6 +132,7 @@ class Watch:
             token_out=self._token.since,
             warm_up=warm_up,
             warm_up_out=self._warm_up.since,
+            waited={**(self._processors.waited() if page is Page.READ else {}), "probe": self._late},
         )
         before, decision = self.memory, decide(self.memory, look, self.rules)
         self.memory = decision.memory

@@ -33,6 +33,7 @@ class Story:
     token_out: float | None = None
     warm_up_out: float | None = None
     page_out: float | None = None
+    waited: float = 50.0
     asked: list[float] = field(default_factory=list)
     said: list[Decision] = field(default_factory=list)
 
@@ -45,9 +46,14 @@ class Story:
         waiting: float = 0,
         answers: int | None = None,
         warmed: WarmUp | None = None,
+        waits: float = 0,
     ) -> Decision:
-        """answers: the HTTP status of the question that is out; 200 has its token, and the counters have it too."""
+        """answers: the HTTP status of the question that is out; 200 has its token, and the counters have it too.
+
+        waits: seconds that its core spent without a processor.
+        """
         self.now += seconds
+        self.waited += waits
         token = None
         if answers is not None and self.token_out is not None:
             token = Token(self.token_out, answers or None, answers == 200, "said so")
@@ -70,6 +76,7 @@ class Story:
             token_out=self.token_out,
             warm_up=warmed,
             warm_up_out=self.warm_up_out,
+            waited={"7": self.waited, "8": 1.0},
         )
         decision = decide(self.memory, look, self.rules)
         self.memory = decision.memory

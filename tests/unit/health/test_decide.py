@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rackserve.health.decide import WARM_UP_SECONDS, deadline_is_short, deadline_seconds, limit_seconds
+from rackserve.health.decide import STARVED_SECONDS, WARM_UP_SECONDS, deadline_is_short, deadline_seconds, limit_seconds
 from rackserve.health.looks import Memory, Page, State, WarmUp
 from unit.health.stories import RULES, SERVING, WARM, Story, busy, idle
 
@@ -85,6 +85,18 @@ def test_an_engine_that_stops_idle_is_down_after_the_deadline_of_one_token() -> 
     seconds = story.until_down(30)
     assert RULES.token_deadline_seconds <= seconds <= RULES.idle_seconds + RULES.token_deadline_seconds + 1
     assert "one token has not come" in story.said[-1].reason
+
+
+def test_an_engine_that_gets_no_processor_is_not_called_hung_for_half_a_minute() -> None:
+    story = busy()
+    for _ in range(int(STARVED_SECONDS)):
+        assert story.look(running=8, waits=0.95).word is True
+    assert story.until_down(20, running=8, waits=0.95) > 0
+
+
+def test_an_engine_that_waits_for_a_processor_now_and_then_is_found_nearly_as_soon() -> None:
+    story = busy()
+    assert story.until_down(20, running=8, waits=0.05) <= LIMIT + 1
 
 
 def test_a_page_that_does_not_come_means_hung_although_connections_are_taken() -> None:

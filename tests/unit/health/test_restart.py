@@ -130,6 +130,7 @@ def test_processes_of_a_group_and_of_those_below_it(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "cgroup.procs").write_text("7\n12\n")
     (tmp_path / "below/cgroup.procs").write_text("9\n")
-    assert stacks.processes(tmp_path) == [7, 9, 12]
-    assert stacks.processes(tmp_path / "none") == []
+    assert stacks.processes(tmp_path / "cgroup.procs") == [7, 9, 12]
+    assert stacks.processes(tmp_path / "none/cgroup.procs") == []
+    assert stacks.processes(None) == []
     assert stacks.dump([], tmp_path) == "no process is left\n"
