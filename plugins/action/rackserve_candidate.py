@@ -55,6 +55,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
             **self._task.args,
             "files": {file.path: file.text for file in candidate.files if not file.secret},
             "secrets": {file.path: file.text for file in candidate.files if file.secret},
+            "kept": {file.path: file.kept for file in candidate.files if file.kept},
             "digest": candidate.digest,
             "verify_url": f"http://{address}:{variables['haproxy_plan']['ports']['stats']}/healthz",
         }

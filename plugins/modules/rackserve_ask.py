@@ -23,6 +23,10 @@ options:
     description: The pools of the plan. Per name at least C(names) (served model names) and C(engines) (engine names).
     type: dict
     required: true
+  taken_out:
+    description: Engines that an operator has taken out, and the words for it. They are shown and not waited for.
+    type: dict
+    default: {}
   ca_file:
     description: Over https, the CA or chain (PEM) by which the balancer's certificate is trusted; default is the system's.
     type: path
@@ -137,8 +141,10 @@ def ask_pool(
     pool: dict[str, list[str]],
     timeout_seconds: int,
     context: ssl.SSLContext | None = None,
+    taken_out: dict[str, str] | None = None,
 ) -> list[dict[str, object]]:
-    wanted = pool["engines"]
+    out = {name: words for name, words in (taken_out or {}).items() if name in pool["engines"]}
+    wanted = [name for name in pool["engines"] if name not in out]
     seen: dict[str, dict[str, object]] = {}
     last: dict[str, object] = {}
     for _ in range(ROUNDS * len(wanted)):
@@ -154,7 +160,11 @@ def ask_pool(
         "ttft_seconds": None,
         "detail": last.get("detail", ""),
     }
-    return [{"pool": pool_name, **seen.get(name, silent), "engine": name} for name in wanted]
+    drained = {name: {"state": "drained", "ttft_seconds": None, "detail": words} for name, words in out.items()}
+    return [
+        {"pool": pool_name, **silent, **seen.get(name, {}), **drained.get(name, {}), "engine": name}
+        for name in pool["engines"]
+    ]
 
 
 def main() -> None:
@@ -163,6 +173,7 @@ def main() -> None:
             "url": {"type": "str", "required": True},
             "key": {"type": "str", "required": True, "no_log": True},
             "pools": {"type": "dict", "required": True},
+            "taken_out": {"type": "dict", "default": {}},
             "ca_file": {"type": "path"},
             "check_name": {"type": "bool", "default": True},
             "timeout_seconds": {"type": "int", "default": 60},
@@ -176,7 +187,7 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"{p['ca_file']}: {error}. It is read on the machine that asks.")
     for name, pool in p["pools"].items():
-        answers.extend(ask_pool(p["url"], p["key"], name, pool, p["timeout_seconds"], context))
+        answers.extend(ask_pool(p["url"], p["key"], name, pool, p["timeout_seconds"], context, p["taken_out"]))
     module.exit_json(changed=False, answers=answers)
 
 

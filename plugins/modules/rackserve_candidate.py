@@ -20,6 +20,12 @@ options:
   secrets:
     description: The same for files whose content must not be shown.
     type: dict
+  kept:
+    description:
+      - Which of O(files) others go on writing while the service runs, each with a regular expression for its lines.
+      - What stands there stays; O(files) says how such a file begins, and what takes the place of one that has other lines.
+    type: dict
+    default: {}
   digest:
     description: What the private health path of a process with this configuration says in C(x-rackserve-configuration).
     type: str
@@ -117,12 +123,23 @@ class Candidate:
         self.all = self.root / "candidates"
         self.current = self.root / "current"
         self.service: str = p["service"]
+        for path, line in p["kept"].items():
+            self.files[path] = self.standing(path, line)
         try:
             self.gid = grp.getgrnam("haproxy").gr_gid
         except KeyError:
             self.gid = 0
 
     # What is there
+
+    def standing(self, path: str, line: str) -> str:
+        """The file as others have left it, or how it begins where it is missing or spoiled."""
+        try:
+            text = (self.current / path).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return self.files[path]
+        whole = all(re.fullmatch(line, one) for one in text.splitlines())
+        return text if whole else self.files[path]
 
     def links(self) -> dict[Path, str]:
         names = sorted({path.split("/", 1)[0] for path in self.files})
@@ -367,6 +384,7 @@ def main() -> None:
         argument_spec={
             "files": {"type": "dict"},
             "secrets": {"type": "dict", "no_log": True},
+            "kept": {"type": "dict", "default": {}},
             "digest": {"type": "str"},
             "verify_url": {"type": "str"},
             "directory": {"type": "path", "default": "/etc/haproxy"},

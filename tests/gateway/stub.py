@@ -3,6 +3,7 @@
 What a request shall meet travels in its body under "stub", so that tests do not disturb each other:
   ttft, gap      seconds before the first token and between tokens
   tokens         how many
+  gate           go on with tokens until the test opens the gate of that name (Stub.gates)
   text           each token of a stream is this text
   status         answer this status with an error body instead
   cut_after      close the connection after so many tokens
@@ -20,7 +21,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -63,6 +64,7 @@ class Stub:
     def __init__(self, address: str, ports: dict[str, int]) -> None:
         self.address = address
         self.engines = {name: Engine(name, port) for name, port in ports.items()}
+        self.gates: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="stub engines", daemon=True)
 
@@ -141,6 +143,13 @@ class Stub:
             writer.write(f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n".encode())
             await writer.drain()
             return keep
+        if path == "/metrics":
+            page = (
+                f'vllm:num_requests_running{{engine="0"}} {engine.running}\nvllm:num_requests_waiting{{engine="0"}} 0\n'
+            )
+            writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(page)}\r\n\r\n{page}".encode())
+            await writer.drain()
+            return keep
         try:
             parsed = json.loads(body)
         except (ValueError, RecursionError):
@@ -194,7 +203,7 @@ class Stub:
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nserver: uvicorn\r\n"
             b"x-vllm-internal: secret\r\ntransfer-encoding: chunked\r\n\r\n"
         )
-        for number in range(tokens):
+        for number in self._numbers(tokens, wish.get("gate")):
             if number == wish.get("cut_after"):
                 await writer.drain()
                 writer.transport.abort()
@@ -213,6 +222,12 @@ class Stub:
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True
+
+    def _numbers(self, tokens: int, gate: str | None) -> Iterator[int]:
+        number = 0
+        while number < tokens or (gate is not None and gate not in self.gates):
+            yield number
+            number += 1
 
     async def _whole(self, writer: asyncio.StreamWriter, status: int, answer: dict[str, Any]) -> bool:
         text = json.dumps(answer).encode()

@@ -9,7 +9,7 @@ import hashlib
 import re
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ LANE_COUNTER = 9
 _DIGEST_TOKEN = "@configuration-digest@"
 _MARKER = re.compile(r"^# --- part: (?P<part>\S+)$")
 _SECRET_MAPS = {"engine_keys"}
+# Written by scripts/maintenance while HAProxy runs; templates only know how it begins.
+MAINTENANCE_MAP = "maps/maintenance.map"
+# What each line of a file has to be that others go on writing. A file that is anything else begins anew.
+KEPT = {MAINTENANCE_MAP: r"[a-z0-9][a-z0-9-]* \d{1,12}"}
 
 
 class RenderError(Exception):
@@ -32,11 +36,15 @@ class RenderError(Exception):
 
 @dataclass(frozen=True)
 class CandidateFile:
-    """One file below the configuration directory. `secret`: its content must never be shown."""
+    """One file below the configuration directory. `secret`: its content must never be shown.
+
+    `kept`: a regular expression for its lines. The text here is only how it begins; what stands there stays.
+    """
 
     path: str
     text: str
     secret: bool = False
+    kept: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,8 @@ def render(variables: Mapping[str, Any], node: str, templates: Path = TEMPLATES)
     for template in sorted((templates / "maps").glob("*.map.j2")):
         name = template.name.removesuffix(".map.j2")
         text = "".join(f"{line}\n" for line in _one(environment, f"maps/{template.name}", context).splitlines() if line)
-        files.append(CandidateFile(f"maps/{name}.map", text, secret=name in _SECRET_MAPS))
+        path = f"maps/{name}.map"
+        files.append(CandidateFile(path, text, secret=name in _SECRET_MAPS, kept=KEPT.get(path)))
     for source, name in programs.items():
         text = _one(environment, source, context) if source.endswith(".j2") else (templates / source).read_text()
         files.append(CandidateFile(name, text))
@@ -104,7 +113,7 @@ def render(variables: Mapping[str, Any], node: str, templates: Path = TEMPLATES)
     digest = hashlib.sha256(repr([(file.path, file.text) for file in files]).encode()).hexdigest()[:12]
     return Candidate(
         digest,
-        tuple(CandidateFile(file.path, file.text.replace(_DIGEST_TOKEN, digest), file.secret) for file in files),
+        tuple(replace(file, text=file.text.replace(_DIGEST_TOKEN, digest)) for file in files),
     )
 
 

@@ -84,7 +84,8 @@ def apply(host: Host, wanted: Wanted, deadline_seconds: float = 30) -> Applied:
     disk = host.call("haproxy_files", {"directory": wanted.directory}, deadline_seconds)
     on_disk: dict[str, str] = disk["files"]
     texts = {file.path: file.text for file in wanted.candidate.files}
-    differing = {path for path in {*texts, *on_disk} if _digest(texts.get(path)) != on_disk.get(path)}
+    kept = {file.path for file in wanted.candidate.files if file.kept}
+    differing = {path for path in {*texts, *on_disk} - kept if _digest(texts.get(path)) != on_disk.get(path)}
     waiting = sorted(differing - set(wanted.hanging) - {CONFIGURATION_MAP})
     disk_digest = str(disk["candidate"]).split("-")[1]
     running = _running_digest(runtime)

@@ -71,6 +71,43 @@ def _server(row: Mapping[str, str]) -> ServerState:
     )
 
 
+@dataclass(frozen=True)
+class Will:
+    """What operators want of a server, whatever its checks say; `running`: what its checks say."""
+
+    drained: bool
+    maintained: bool
+    running: bool
+
+    @property
+    def out(self) -> bool:
+        return self.drained or self.maintained
+
+
+# srv_admin_state has a bit each for what was asked of this server and for what it inherits from the one it follows.
+_FORCED_MAINTENANCE, _FORCED_DRAIN = 0x01, 0x08
+_STOPPED = "0"
+
+
+def wills(reply: str) -> dict[str, Will]:
+    """`show servers state BACKEND`: a version, a header, then a line for each server."""
+    lines = [line for line in reply.splitlines() if line.strip()]
+    if len(lines) < 2 or not lines[0].isdigit() or not lines[1].startswith("# "):
+        raise UnreadableReply(reply)
+    names = lines[1].removeprefix("# ").split()
+    found = {}
+    for line in lines[2:]:
+        row = dict(zip(names, line.split(), strict=False))
+        try:
+            bits = int(row["srv_admin_state"])
+            found[row["srv_name"]] = Will(
+                bool(bits & _FORCED_DRAIN), bool(bits & _FORCED_MAINTENANCE), row["srv_op_state"] != _STOPPED
+            )
+        except (KeyError, ValueError):
+            raise UnreadableReply(line) from None
+    return found
+
+
 def information(reply: str) -> dict[str, str]:
     """`show info`: `Name: value` lines."""
     lines = [line.split(": ", 1) for line in reply.splitlines() if ":" in line]

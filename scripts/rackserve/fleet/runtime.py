@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rackserve.fleet import replies
@@ -19,11 +19,13 @@ _WORD = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True)
 class Overview:
-    """One process at one moment. `value`: of the entry that was asked for, None: there is none."""
+    """One process at one moment. `value`: of the entry that was asked for, None: there is none. `entries`: of the whole map
+    that was asked for."""
 
     information: Mapping[str, str]
     statistics: Sequence[Mapping[str, str]]
     value: str | None
+    entries: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,19 +78,24 @@ class Runtime:
     def information(self) -> dict[str, str]:
         return self._read("show info", replies.information)
 
-    def overview(self, map_name: str, key: str) -> "Overview":
-        """What a screen shows, in one call: `show info`, `show stat` and one value of a map."""
-        commands = ["show info", "show stat", f"get map {map_name} {_word(key)}"]
-        information, statistics, entry = self._ask(commands)
+    def overview(self, map_name: str, key: str, whole_map: str) -> "Overview":
+        """What a screen shows, in one call: `show info`, `show stat`, one value of a map and all of another."""
+        commands = ["show info", "show stat", f"get map {map_name} {_word(key)}", f"show map {whole_map}"]
+        information, statistics, entry, whole = self._ask(commands)
         try:
             value = self._parsed(commands[2], entry, replies.map_value)
         except RefusedError:
             # A process from before this map. It cannot say.
             value = None
+        try:
+            entries = self._parsed(commands[3], whole, replies.map_entries)
+        except RefusedError:
+            entries = {}
         return Overview(
             self._parsed(commands[0], information, replies.information),
             self._parsed(commands[1], statistics, replies.statistics),
             value,
+            entries,
         )
 
     def set_server_state(self, backend: str, server: str, state: str) -> None:

@@ -18,6 +18,8 @@ PLAN: dict[str, Any] = {
         {"name": "e2", "pool": "small", "node": "gpu2", "release": "small-1"},
     ],
 }
+# The clock of every balancer.
+NOW = 1_764_403_200.0
 COLUMNS = ("pxname", "svname", "qcur", "scur", "slim", "stot", "status", "qtime", "rtime", "ttime")
 INFORMATION = "Name: HAProxy\nVersion: 3.0.11\nUptime_sec: 3725\nCurrConns: 7\nMaxconn: 1000\nIdle_pct: 93\n"
 ROWS: dict[tuple[str, str], dict[str, Any]] = {
@@ -69,10 +71,21 @@ def balancer(
     changes: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
     held: Sequence[str] = (),
     value: str = "abc",
+    records: Mapping[str, Mapping[str, Any]] | None = None,
+    maintenance: Mapping[str, int] | None = None,
 ) -> PlayedHost:
     return PlayedHost(
-        name, {"admin_socket": [INFORMATION, statistics(changes), digest(value)], "addresses": list(held)}
+        name,
+        {
+            "admin_socket": [INFORMATION, statistics(changes), digest(value), whole_map(maintenance or {})],
+            "addresses": list(held),
+            "drains": {"now": NOW, "records": dict(records or {})},
+        },
     )
+
+
+def whole_map(entries: Mapping[str, int]) -> str:
+    return "".join(f"0x55d1 {key} {value}\n" for key, value in entries.items()) + "\n"
 
 
 def sample(value: float | str, **labels: str) -> dict[str, Any]:

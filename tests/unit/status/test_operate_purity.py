@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[3] / "scripts/rackserve"
 PURE = [
     *(f"fleet/status/{name}.py" for name in ("snapshot", "view", "queries", "assemble", "show")),
     *(f"traffic_log/history/{name}.py" for name in ("stages", "latency", "timeline", "engine", "plot", "show")),
+    *(f"fleet/drain/{name}.py" for name in ("sight", "decide")),
     "fleet/period.py",
 ]
 EFFECTS = {"os", "pathlib", "socket", "subprocess", "sys", "time", "random", "secrets", "threading", "urllib", "httpx"}

@@ -25,6 +25,7 @@ CHECKS: tuple[Callable[[Definition], Iterator[Problem]], ...] = (
     pools.releases_exist,
     pools.models_exist,
     pools.names_are_unique,
+    pools.none_is_called_all,
     pools.references_exist,
     pools.slots_reach_every_balancer,
     engines.nodes_exist,

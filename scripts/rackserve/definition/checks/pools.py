@@ -43,6 +43,17 @@ def names_are_unique(definition: Definition) -> Iterator[Problem]:
             seen.setdefault(served, name)
 
 
+def none_is_called_all(definition: Definition) -> Iterator[Problem]:
+    """It is the word for every pool, where maintenance is announced."""
+    if "all" in definition.service.pools:
+        yield Problem(
+            ("service_pools", "all"),
+            "is the word for all pools (scripts/maintenance on all)",
+            "any other name",
+            "give the pool another name",
+        )
+
+
 def references_exist(definition: Definition) -> Iterator[Problem]:
     """Lanes and tenants that a pool names, pools that its overload rules name."""
     for name, pool in definition.service.pools.items():

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rackserve.fleet.drain.sight import STALE_SECONDS
 from rackserve.fleet.errors import FleetError
 from rackserve.fleet.haproxy_files import TRACKS
 from rackserve.fleet.prometheus import Answer, NoMonitor
 from rackserve.fleet.status import queries
-from rackserve.fleet.status.snapshot import Balancer, Engine, Missing, Pool, Snapshot, Track
+from rackserve.fleet.status.snapshot import Balancer, Drain, Engine, Maintenance, Missing, Pool, Snapshot, Track
 from rackserve.fleet.status.view import (
     UNKNOWN,
     Load,
@@ -57,7 +58,31 @@ def snapshot(seen: Seen) -> Snapshot:
         budgets=queries.budgets(answer) if answer else (),
         alerts=queries.alerts(answer) if answer else (),
         missing=tuple(_missing(seen, balancers)),
+        drains=tuple(_drains(seen.views)),
+        maintenance=tuple(_maintenance(seen)),
     )
+
+
+def _drains(views: Mapping[str, View]) -> list[Drain]:
+    """One for each engine: what the balancer says whose record was looked after last, and at which balancers there is one."""
+    found = []
+    for name in sorted({name for view in views.values() for name in view.records}):
+        held = {balancer: view for balancer, view in views.items() if name in view.records}
+        last = max(held.values(), key=lambda view: view.records[name].beat)
+        one = last.records[name]
+        worked_on = bool(one.holder) and 0 <= (last.now or 0) - one.beat < STALE_SECONDS
+        found.append(Drain(name, one.step, one.by, one.since, worked_on, one.reason, tuple(held)))
+    return found
+
+
+def _maintenance(seen: Seen) -> list[Maintenance]:
+    """What has ended is of the past, although its entry may still stand there."""
+    found: dict[tuple[str, float], list[str]] = {}
+    for balancer, view in seen.views.items():
+        for key, value in view.overview.entries.items():
+            if value.isdigit() and int(value) > seen.at:
+                found.setdefault((key, float(value)), []).append(balancer)
+    return [Maintenance(key, ends, tuple(names)) for (key, ends), names in sorted(found.items())]
 
 
 def _missing(seen: Seen, balancers: Sequence[Balancer]) -> list[Missing]:
@@ -72,6 +97,11 @@ def _missing(seen: Seen, balancers: Sequence[Balancer]) -> list[Missing]:
         Missing(f"virtual address at {view.name}", view.address_error)
         for view in seen.views.values()
         if view.address_error
+    ]
+    found += [
+        Missing(f"records of drains at {view.name}", view.records_error)
+        for view in seen.views.values()
+        if view.records_error
     ]
     address = seen.plan.get("virtual_address")
     if address and all(one.holds_address is False for one in balancers):

@@ -3,14 +3,16 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rackserve.definition.load import Inventory
 from rackserve.fleet import prometheus
 from rackserve.fleet.balancers import on_each
+from rackserve.fleet.drain.fleet import RECORDS
+from rackserve.fleet.drain.records import read_records
 from rackserve.fleet.errors import FleetError
-from rackserve.fleet.haproxy_files import RenderError, render
+from rackserve.fleet.haproxy_files import MAINTENANCE_MAP, RenderError, render
 from rackserve.fleet.haproxy_variables import variables
 from rackserve.fleet.keys_apply import CONFIGURATION_MAP
 from rackserve.fleet.runtime import SOCKET, Runtime
@@ -73,14 +75,23 @@ def observe(
 
 
 def _view(host: Host, socket: str, address: str | None, deadline_seconds: float) -> View:
-    """One deadline for both questions."""
+    """One deadline for all questions."""
     ends = time.monotonic() + deadline_seconds
-    overview = Runtime(host, socket, deadline_seconds).overview(CONFIGURATION_MAP, "digest")
+    overview = Runtime(host, socket, deadline_seconds).overview(CONFIGURATION_MAP, "digest", MAINTENANCE_MAP)
+    view = _with_records(View(host.name, overview), host, max(ends - time.monotonic(), 0.1))
     if address is None:
-        return View(host.name, overview)
+        return view
     left = max(ends - time.monotonic(), 0.1)
     try:
         held = host.call("addresses", {"addresses": [address], "seconds": left}, left)
     except FleetError as error:
-        return View(host.name, overview, address_error=str(error))
-    return View(host.name, overview, address in held)
+        return replace(view, address_error=str(error))
+    return replace(view, holds_address=address in held)
+
+
+def _with_records(view: View, host: Host, left: float) -> View:
+    try:
+        now, records = read_records(host, RECORDS, left)
+    except FleetError as error:
+        return replace(view, records_error=str(error))
+    return replace(view, now=now, records=records)

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rackserve.fleet.period import words
 from rackserve.fleet.status.snapshot import Alert, Engine, Snapshot
 
 UNKNOWN = "?"
@@ -16,7 +17,15 @@ _LONGEST_WHY = 240
 
 def screen(seen: Snapshot) -> RenderableType:
     head = [_head(seen), *_missing(seen)]
-    tables = [*_alerts(seen), _pools(seen), *_users(seen), *_budgets(seen), _engines(seen), _balancers(seen)]
+    tables = [
+        *_alerts(seen),
+        *_work(seen),
+        _pools(seen),
+        *_users(seen),
+        *_budgets(seen),
+        _engines(seen),
+        _balancers(seen),
+    ]
     return Group(*head, *(part for table in tables for part in (Text(), table)))
 
 
@@ -46,6 +55,24 @@ def _alerts(seen: Snapshot) -> list[RenderableType]:
         style = "bold red" if one.severity == "page" else "yellow"
         since = _clock(one.since) if one.since else UNKNOWN
         table.add_row(Text(one.severity, style), one.summary or one.name, _where(one), since, one.runbook)
+    return [table]
+
+
+def _work(seen: Snapshot) -> list[RenderableType]:
+    """What operators have announced and taken out."""
+    if not seen.maintenance and not seen.drains:
+        return []
+    table = _table("WORK", "what", "since", "until", "by", "at")
+    for window in seen.maintenance:
+        told = Text("maintenance: clients are sent away", "yellow")
+        table.add_row(window.key, told, "", _clock(window.ends), "", ", ".join(window.balancers))
+    for one in seen.drains:
+        told = Text(one.step, "yellow")
+        if not one.worked_on and one.step in ("draining", "returning"):
+            # The command that did it has died, or was interrupted.
+            told = Text(f"{one.step}, and nobody is at it: run it again", "bold red")
+        by = f"{one.by}: {one.reason}" if one.reason else one.by
+        table.add_row(one.engine, told, _clock(one.since), "", by, ", ".join(one.balancers))
     return [table]
 
 
@@ -181,12 +208,4 @@ def seconds(value: float | None) -> str:
 
 def duration(value: float | None) -> str:
     """In its two largest units: 45 s, 3 min 20 s, 2 h 5 min, 12 d 3 h."""
-    if value is None:
-        return UNKNOWN
-    left = int(max(value, 0))
-    words: list[str] = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        amount, left = divmod(left, size)
-        if amount or (unit == "s" and not words):
-            words.append(f"{amount} {unit}")
-    return " ".join(words[:2])
+    return UNKNOWN if value is None else words(value)

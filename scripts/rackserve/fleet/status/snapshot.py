@@ -116,6 +116,31 @@ class Balancer:
 
 
 @dataclass(frozen=True)
+class Drain:
+    """An engine that an operator has taken out, by the records at `balancers`. `since`: seconds since 1970.
+
+    `step`: draining, drained, held, returning. `worked_on`: a command is at work on it at this moment.
+    """
+
+    engine: str
+    step: str
+    by: str
+    since: float
+    worked_on: bool
+    reason: str
+    balancers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Maintenance:
+    """Clients of `key` (a pool, or all) are told to come back at `ends` (seconds since 1970), at these balancers."""
+
+    key: str
+    ends: float
+    balancers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """`at`: seconds since 1970, here. `figures_age_seconds`: since Prometheus last heard of the balancers' log services."""
 
@@ -130,6 +155,8 @@ class Snapshot:
     budgets: tuple[Budget, ...]
     alerts: tuple[Alert, ...]
     missing: tuple[Missing, ...]
+    drains: tuple[Drain, ...] = ()
+    maintenance: tuple[Maintenance, ...] = ()
 
     @property
     def blind(self) -> bool:

@@ -1,9 +1,10 @@
 """HAProxy's rows read as pools and engines. Pure: what one balancer said goes in, numbers come out."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from rackserve.fleet.drain.sight import Record
 from rackserve.fleet.haproxy_files import TRACKS
 from rackserve.fleet.runtime import Overview
 
@@ -15,12 +16,18 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class View:
-    """One balancer, asked. `holds_address` None: there is no virtual address, or it could not be looked up (`address_error`)."""
+    """One balancer, asked. `holds_address` None: there is no virtual address, or it could not be looked up (`address_error`).
+
+    `records`: of drains, by engine; `now`: that balancer's clock, None when the records could not be read (`records_error`).
+    """
 
     name: str
     overview: Overview
     holds_address: bool | None = None
     address_error: str | None = None
+    records: Mapping[str, Record] = field(default_factory=dict)
+    now: float | None = None
+    records_error: str | None = None
 
 
 @dataclass(frozen=True)
