@@ -31,6 +31,7 @@ FIELDS = {
     "model": str,
     "pool": str,
     "track": str,
+    "missed_by": str,
     "route": str,
     "degraded": str,
     "server": str,
