@@ -108,6 +108,11 @@ def drill(
     assert bounds.lost is None or lost <= bounds.lost, told
 
 
+# Longer than the bound for hangs and LATE_SECONDS, so that whoever is sent to a hung engine after the bound is seen to be late.
+HUNG_SECONDS = 15
+PROBE = "rackserve-engine-probe"
+
+
 @contextmanager
 def once(act: Callable[[], object]) -> Iterator[None]:
     """Something that happens and is not taken back."""
@@ -129,6 +134,36 @@ def test_engine_killed(racked: Rack) -> None:
         on("gpu1", "systemctl", "kill", "--signal=KILL", "--kill-whom=all", "vllm@small-gpu1")
 
     drill("engine killed", racked, lambda: once(kill), Bounds(eject_seconds=2, recover_seconds=START))
+
+
+@pytest.mark.quick
+def test_engine_core_hangs(racked: Rack) -> None:
+    """Its port answers, its health check is good, and no token comes."""
+    stop, back = (["pkill", f"-{name}", "-f", "VLLM[:]:EngineCore"] for name in ("STOP", "CONT"))
+    hang = until_taken_back(lambda: on("gpu1", *stop), lambda: on("gpu1", *back))
+    drill("engine core hangs", racked, lambda: hang, Bounds(eject_seconds=7, recover_seconds=30), shown=HUNG_SECONDS)
+
+
+def test_api_server_hangs(racked: Rack) -> None:
+    def send(name: str) -> None:
+        on("gpu1", "systemctl", "kill", f"--signal={name}", "--kill-whom=main", "vllm@small-gpu1")
+
+    hang = until_taken_back(lambda: send("STOP"), lambda: send("CONT"))
+    drill("API server hangs", racked, lambda: hang, Bounds(eject_seconds=7, recover_seconds=30), shown=HUNG_SECONDS)
+
+
+@pytest.mark.parametrize("signal", ["KILL", "STOP"])
+def test_probe_killed_or_hung(racked: Rack, signal: str) -> None:
+    """systemd brings it back, and the balancer goes by its own check meanwhile."""
+
+    def running() -> str:
+        return on("gpu1", "systemctl", "show", "-P", "MainPID", PROBE)
+
+    before = running()
+    on_it = lambda: on("gpu1", "systemctl", "kill", f"--signal={signal}", "--kill-whom=main", PROBE)  # noqa: E731
+    name = "probe killed" if signal == "KILL" else "probe hung"
+    drill(name, racked, lambda: once(on_it), NOTHING_LOST)
+    wait(lambda: running() not in (before, "0\n"), "another process of the probe", 60)
 
 
 def test_engine_node_powered_off(racked: Rack) -> None:
