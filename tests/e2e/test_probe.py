@@ -69,6 +69,10 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Lets what runs come to its end."""
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=60)
@@ -164,7 +168,10 @@ def test_a_restart_that_the_probe_asks_for_keeps_the_stacks_and_new_requests_go_
     killed = float(node(NODE, "sh", "-c", waits))
     began = time.monotonic()
     out = eventually(lambda: out_at(killed - 1), "the engine out", 20)
-    eventually(lambda: load.answered_since(began + KILLED_SECONDS) >= 8, "others answer", 60)
+    eventually(lambda: load.answered_since(began + KILLED_SECONDS) >= 40, "others answer", 60)
+    # An engine that starts needs the processor that the load would take.
+    load.end()
+    assert not load.failed_since(began + KILLED_SECONDS)
     (made,) = set(node(NODE, "ls", "/var/lib/rackserve/dumps").split()) - dumps
     text = node(NODE, "cat", f"/var/lib/rackserve/dumps/{made}")
     assert "VLLM::EngineCore" in text
@@ -173,7 +180,6 @@ def test_a_restart_that_the_probe_asks_for_keeps_the_stacks_and_new_requests_go_
     assert out - killed <= KILLED_SECONDS, f"out after {out - killed:.1f} s of at most {KILLED_SECONDS} s"
     eventually(lambda: state() == "UP", "the engine back", 300)
     assert show(NODE, UNIT, "ExecMainStartTimestampMonotonic") != starts
-    assert not load.failed_since(began + KILLED_SECONDS)
 
 
 def test_a_probe_that_hangs_is_restarted_by_systemd(stopped_probe: str) -> None:
