@@ -58,6 +58,7 @@ async def ask(host: str, port: int, planned: Planned, limit_seconds: float) -> S
     )
     begin = time.monotonic()
     seen = Seen(planned.kind, 0)
+    writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(limit_seconds):
             reader, writer = await asyncio.open_connection(host, port)
@@ -74,9 +75,11 @@ async def ask(host: str, port: int, planned: Planned, limit_seconds: float) -> S
                 rest, length = (rest + piece)[-200:], length + len(piece)
             whole_stream = b"[DONE]" in rest and rest.endswith(b"0\r\n\r\n")
             seen.complete = whole_stream or seen.headers.get("content-length") == str(length)
-            writer.close()
     except (TimeoutError, OSError, asyncio.IncompleteReadError, IndexError, ValueError) as error:
         seen.error = f"{type(error).__name__}: {error}"
+    finally:
+        if writer is not None:
+            writer.close()
     seen.seconds = time.monotonic() - begin
     return seen
 
