@@ -116,7 +116,8 @@ def test_with_a_balancer_and_an_engines_node_off_the_rest_is_told_and_they_are_n
     with unplugged(ENGINES_NODE):
         code, found, took = timed_story(ids["lb1"])
         assert (code, set(found["missing"])) == (0, {"gpu1", "lb2"}), found["missing"]
-        assert words(found)[-1] == "answered"
+        # HAProxy's word on the engine that is gone may come after it.
+        assert "answered" in words(found)
         assert took < 30, f"{took:.0f} s"
         code, found, took = timed_story(ids["lb2"])
         assert (code, found["found"]) == (3, False), "nobody may say that there was no such request"
