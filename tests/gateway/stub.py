@@ -9,6 +9,7 @@ What a request shall meet travels in its body under "stub", so that tests do not
   cut_after      close the connection after so many tokens
   silent_after   send nothing more after so many tokens, but stay connected
   fail_after     send an error event after so many tokens, as an engine does that failed within a stream, and end
+  linger         seconds between the last event and the end of the body
   hang_up        close the connection without an answer
   nonsense       answer with bytes that are not HTTP
 
@@ -219,6 +220,8 @@ class Stub:
         else:
             self._event(writer, json.dumps(last_event(seen, tokens)))
         self._event(writer, "[DONE]")
+        await writer.drain()
+        await pause(float(wish.get("linger", 0)))
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True

@@ -49,6 +49,7 @@ FIELDS = {
     "first_token_ms": int,
     "last_token_ms": int,
     "stream_error": bool,
+    "stream_done": bool,
     "total_ms": int,
     "queued_server": int,
     "queued_pool": int,
@@ -90,6 +91,18 @@ def test_a_stream_is_logged_with_every_stage(client: httpx.Client, balancer: Bal
     assert entry["total_ms"] >= entry["headers_ms"] + entry["data_ms"]
     assert entry["bytes_in"] > 100
     assert entry["bytes_out"] > 400
+
+
+@pytest.mark.parametrize(("leave_at", "done"), [("[DONE]", True), ("data: ", False)])
+def test_a_client_that_leaves_at_the_last_event_has_its_whole_answer(
+    client: httpx.Client, balancer: Balancer, leave_at: str, done: bool
+) -> None:
+    """As OpenAI's library does, which waits for no end of the body."""
+    body = chat("chat", stream=True, tokens=4, gap=0.2, linger=30)
+    with client.stream("POST", CHAT, json=body) as answer:
+        assert any(leave_at in text for text in answer.iter_text())
+    entry = balancer.log_entry(answer.headers["x-request-id"])
+    assert (entry["ending"], entry["stream_done"], entry["tokens_estimated"]) == ("CD", done, not done)
 
 
 def test_an_error_within_a_stream_is_logged_though_its_status_is_200(client: httpx.Client, balancer: Balancer) -> None:

@@ -60,6 +60,7 @@ class Request(_Line):
     first_token_ms: Milliseconds | None = None
     last_token_ms: Milliseconds | None = None
     stream_error: bool = False
+    stream_done: bool = False
     scenario: Text = "-"
     origin: Text = "-"
     trace_id: Text = "-"

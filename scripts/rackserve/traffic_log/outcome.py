@@ -49,6 +49,8 @@ def outcome(request: Request, silence_ms: float | None = None) -> Outcome:
     if request.refused != NONE:
         return _of_refusal(request)
     who, stage = request.ending[:1] or NONE, request.ending[1:2] or NONE
+    if who in "Cc" and request.stream_done:
+        return _of_status(request)  # it has every event: OpenAI's library closes at the last one
     if who in "Cc":
         return _of_client(request, who, stage, silence_ms)
     if who == "s":

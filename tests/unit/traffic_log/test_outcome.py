@@ -45,6 +45,10 @@ TABLE: list[tuple[dict[str, Any], str]] = [
     ({"ending": "CD", "tokens": 0}, "client_gone_before"),
     ({"ending": "CD", **PLAIN}, "client_gone_after"),
     ({"ending": "CD"}, "client_gone_after"),
+    ({"ending": "CD", "stream_done": True}, "ok"),
+    ({"ending": "CD", "stream_done": True, "stream_error": True}, "engine_error"),
+    ({"ending": "SD", "stream_done": True}, "cut"),
+    ({"ending": "cD", "first_token_ms": 100, "last_token_ms": 200, "total_ms": 2200, "stream_done": True}, "ok"),
     ({"ending": ""}, "ok"),
     ({"ending": "??", "status": -1}, "unreachable"),
 ]
