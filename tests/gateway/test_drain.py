@@ -13,6 +13,7 @@ from rackserve.fleet.drain.decide import Step
 from rackserve.fleet.drain.fleet import Fleet, Paths, engines_of
 from rackserve.fleet.drain.observe import observe
 from rackserve.fleet.drain.out import Exit, Result
+from rackserve.fleet.haproxy_files import SHARES_MAP
 from rackserve.fleet.runtime import Runtime
 
 from gateway.asking import CHAT, Stream, chat, stream
@@ -104,6 +105,19 @@ def test_running_streams_end_and_new_ones_go_elsewhere(
     assert all(one.complete for one in later)
     assert len(stub.seen("duo-1")) == 2, "nothing new"
     assert max(step.streams or 0 for step in told) == 2
+
+
+def test_a_pool_in_which_a_release_is_tried_keeps_its_engines(fleet: Fleet, runtime: Runtime) -> None:
+    wish = out.Wish(("duo-1",), 20.0)
+    runtime.put_entry(SHARES_MAP, "duo", "50/50")
+    try:
+        permission = out.plan(fleet, wish)[1]
+    finally:
+        runtime.drop_entry(SHARES_MAP, "duo")
+    held = out.refused(permission)
+    assert held is not None
+    assert (held.code, "a release is being tried in the pool duo" in held.said) == (Exit.HELD, True)
+    assert not any("being tried" in reason for reason in out.plan(fleet, wish)[1].reasons)
 
 
 def test_when_the_time_is_up_they_run_on_and_are_cut_only_when_asked(

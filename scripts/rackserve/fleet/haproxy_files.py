@@ -24,13 +24,14 @@ LANE_COUNTER = 9
 _DIGEST_TOKEN = "@configuration-digest@"
 _MARKER = re.compile(r"^# --- part: (?P<part>\S+)$")
 _SECRET_MAPS = {"engine_keys"}
-# Written by scripts/maintenance while HAProxy runs; templates only know how it begins.
+# Written by scripts while HAProxy runs; templates only know how they begin.
 MAINTENANCE_MAP = "maps/maintenance.map"
+SHARES_MAP = "maps/shares.map"
 # What each line of a file has to be that others go on writing. A file that is anything else begins anew.
 KEPT = {
     MAINTENANCE_MAP: r"[a-z0-9][a-z0-9-]* \d{1,12}",
     # Of the tracks, while a release is tried: canary/baseline in thousandths.
-    "maps/shares.map": r"[a-z0-9][a-z0-9-]* \d{1,4}/\d{1,4}",
+    SHARES_MAP: r"[a-z0-9][a-z0-9-]* \d{1,4}/\d{1,4}",
 }
 
 

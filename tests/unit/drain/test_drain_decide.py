@@ -67,6 +67,17 @@ def test_the_last_one_may_go_while_its_pool_is_in_maintenance(key: str, ends: in
     assert may_drain(sight(maintenance={key: ends}), ["l2"], force=False).verdict == verdict
 
 
+def test_nobody_takes_engines_from_a_pool_in_which_a_release_is_tried() -> None:
+    balancers = sight().balancers
+    seen = sight(balancers={**balancers, "lb2": replace(balancers["lb2"], shares={"small": "50/50"})})
+    found = may_drain(seen, ["e1"], force=False)
+    assert found.verdict is Verdict.REFUSED
+    assert "a release is being tried in the pool small" in found.reasons[0]
+    assert "lb2: 50/50" in found.reasons[0]
+    assert may_drain(seen, ["e1"], force=True).verdict is Verdict.GO
+    assert may_drain(seen, ["l2"], force=False).reasons[0].startswith("l2: the last"), "the other pool is not concerned"
+
+
 def test_one_that_serves_nobody_may_always_go() -> None:
     assert may_drain(sight({"l2": OUT}, peaks={}), ["l2"], force=False).verdict is Verdict.GO
 

@@ -58,6 +58,7 @@ def may_drain(seen: Sight, names: Sequence[str], force: bool) -> Permission:
     refused: list[str] = []
     for pool in dict.fromkeys(seen.engines[name].pool for name in names):
         leaving = [one for one in seen.of_pool(pool) if one.name in names]
+        refused += _tried(seen, pool)
         said, guess, note = _pool(seen, pool, leaving)
         refused += said
         unknown += guess
@@ -82,6 +83,17 @@ def _unreachable(seen: Sight) -> list[str]:
         if each.old_unknown
     ]
     return found
+
+
+def _tried(seen: Sight, pool: str) -> list[str]:
+    """A drain during a canary would take away what its figures are compared with, or the canary itself."""
+    found = [f"{name}: {each.shares[pool]}" for name, each in seen.balancers.items() if pool in each.shares]
+    if not found:
+        return []
+    return [
+        f"a release is being tried in the pool {pool} (canary/baseline in thousandths of its requests at {', '.join(found)}). "
+        "Wait for the end of its run, or --force."
+    ]
 
 
 def _pool(seen: Sight, pool: str, leaving: Sequence[Engine]) -> tuple[list[str], list[str], list[str]]:

@@ -12,7 +12,7 @@ from rackserve.fleet.drain.fleet import Fleet, Paths
 from rackserve.fleet.drain.records import read_records
 from rackserve.fleet.drain.sight import Balancer, Engine, Page, Peak, Place, Sight
 from rackserve.fleet.errors import FleetError, NonsenseError
-from rackserve.fleet.haproxy_files import MAINTENANCE_MAP, TRACKS
+from rackserve.fleet.haproxy_files import MAINTENANCE_MAP, SHARES_MAP, TRACKS
 from rackserve.fleet.ssh import Host
 from rackserve.fleet.workers import Replies, Workers
 
@@ -44,10 +44,10 @@ def observe(fleet: Fleet, names: Sequence[str], plans: bool = False) -> Sight:
 def look(host: Host, paths: Paths, engines: Mapping[str, Engine], records: bool) -> Balancer:
     """What one balancer says. Without `records` it names none."""
     workers = Workers(host, paths.socket, paths.master, DEADLINE_SECONDS)
-    answers = workers.ask([_STATE, _STAT, f"show map {MAINTENANCE_MAP}"], [_STAT])
+    answers = workers.ask([_STATE, _STAT, f"show map {MAINTENANCE_MAP}", f"show map {SHARES_MAP}"], [_STAT])
     now, found = read_records(host, paths.records, DEADLINE_SECONDS) if records else (0.0, {})
-    announced = maintenance_of(answers.current[2])
-    return Balancer(host.name, places(host.name, answers, engines), found, now, announced, answers.unknown)
+    announced, shares = maintenance_of(answers.current[2]), shares_of(answers.current[3])
+    return Balancer(host.name, places(host.name, answers, engines), found, now, announced, answers.unknown, shares)
 
 
 def _pages(hosts: Sequence[Host], urls: Mapping[str, str]) -> dict[str, Page]:
@@ -99,6 +99,14 @@ def maintenance_of(reply: str) -> dict[str, int]:
     try:
         return {key: int(value) for key, value in replies.map_entries(reply).items()}
     except (replies.UnreadableReply, ValueError):
+        return {}
+
+
+def shares_of(reply: str) -> dict[str, str]:
+    """Pool -> CANARY/BASELINE. A process from before this map knows of none."""
+    try:
+        return dict(replies.map_entries(reply))
+    except replies.UnreadableReply:
         return {}
 
 

@@ -1,7 +1,7 @@
 """What is known about engines at one moment, as frozen values. Times are seconds; None means that nobody could say, never zero."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
@@ -57,7 +57,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Balancer:
-    """What one balancer said. `old_unknown`: why its old processes could not be asked; empty: they could."""
+    """What one balancer said. `old_unknown`: why its old processes could not be asked; empty: they could. `shares`: pool -> requests
+    for canary and baseline in thousandths, as CANARY/BASELINE, of pools in which a release is being tried."""
 
     name: str
     engines: Mapping[str, Place]
@@ -65,6 +66,7 @@ class Balancer:
     now: float
     maintenance: Mapping[str, int]
     old_unknown: str = ""
+    shares: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
