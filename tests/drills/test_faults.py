@@ -4,6 +4,7 @@ Expects the lab with site.yml run. A client asks all the time and accounts for e
 tests/drills/results/faults.md. Each drill has bounds and fails when it gets worse than those.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -267,6 +268,57 @@ def test_bad_configuration_pushed(racked: Rack, tmp_path: Path) -> None:
         assert done.returncode != 0, done.stdout[-2000:]
 
     drill("bad configuration pushed", racked, lambda: once(push), NOTHING_LOST)
+
+
+OFFSET = "/run/drill-clock"
+FAKE = f"""[Service]
+Environment=LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1
+Environment=FAKETIME_TIMESTAMP_FILE={OFFSET} FAKETIME_NO_CACHE=1 DONT_FAKE_MONOTONIC=1 FAKETIME_DONT_FAKE_MONOTONIC=1
+"""
+
+
+@contextmanager
+def own_clock(name: str, unit: str) -> Iterator[None]:
+    """The unit goes by a clock that can be set without setting the host's."""
+    directory = f"/run/systemd/system/{unit}.service.d"
+    restart = f"systemctl daemon-reload && systemctl restart {unit}"
+    on(name, "sh", "-c", "DEBIAN_FRONTEND=noninteractive apt-get install -yq libfaketime", seconds=180)
+    try:
+        on(
+            name, "sh", "-c",
+            f"echo +0 >{OFFSET}; mkdir -p {directory}; printf '%s' \"$0\" >{directory}/drill.conf; {restart}", FAKE,
+        )  # fmt: skip
+        on(name, "sh", "-c", f"grep -q faketime /proc/$(systemctl show -P MainPID {unit})/maps")
+        yield
+    finally:
+        on(name, "sh", "-c", f"rm -rf {directory} {OFFSET}; {restart}")
+
+
+def test_clock_jumps(racked: Rack) -> None:
+    """An hour ahead and two back, of a probe and of HAProxy: nobody is called dead or hung, and nothing runs out."""
+    places = {"gpu1": PROBE, "lb1": "haproxy"}
+
+    def clocks(offset: str) -> None:
+        for name in places:
+            on(name, "sh", "-c", f"echo {offset} >{OFFSET}")
+
+    def logged_at() -> float:
+        """By HAProxy's clock: of the last request that the balancer wrote down."""
+        newest = "cd /var/log/rackserve/requests && tail -qn1 $(ls -t *.jsonl | head -1)"
+        return float(json.loads(on("lb1", "sh", "-c", newest))["time"])
+
+    def jump() -> None:
+        clocks("+3600")
+        wait(lambda: logged_at() > time.time() + 3000, "HAProxy's clock is ahead", 10)
+        time.sleep(SHOWN_SECONDS / 2)
+        clocks("-3600")
+
+    with ExitStack() as faked:
+        for name, unit in places.items():
+            faked.enter_context(own_clock(name, unit))
+        wait(lambda: all(up(engine["name"]) for engine in racked.plan["engines"]), "every engine in service", START)
+        back = until_taken_back(jump, lambda: clocks("+0"))
+        drill("clock jumps of a probe and a balancer", racked, lambda: back, NOTHING_LOST)
 
 
 def test_monitor_down(racked: Rack) -> None:
