@@ -124,6 +124,9 @@ def grid(node: Node, chosen: list[who.Contender], arguments: argparse.Namespace)
     """By kind, body and connections: each contender's figures, with its rate as a share of plain HAProxy's."""
     results: dict[str, Any] = {}
     for kind, (size, count) in itertools.product(("answer", "stream"), cells(arguments.full)):
+        part = f"{kind}, {size}, {count} connections"
+        if arguments.part not in (None, part):
+            continue
         name = f"{size.replace(' ', '')}{'-stream' if kind == 'stream' else ''}"
         rounds: dict[str, list[Round]] = defaultdict(list)
         for _ in range(arguments.repeats):
@@ -132,10 +135,10 @@ def grid(node: Node, chosen: list[who.Contender], arguments: argparse.Namespace)
         row = {who_: summary(all_rounds) for who_, all_rounds in rounds.items()}
         for figures in row.values():
             figures["share_of_haproxy"] = round(figures["per_second"] / row["haproxy"]["per_second"], 3)
-        results[f"{kind}, {size}, {count} connections"] = row
+        results[part] = row
         # What is known stays known if a later part fails.
         PARTIAL.write_text(json.dumps(results, indent=2) + "\n")
-        print(f"{kind}, {size}, {count}:", {n: f["share_of_haproxy"] for n, f in row.items()}, file=sys.stderr)
+        print(f"{part}:", {n: f["share_of_haproxy"] for n, f in row.items()}, file=sys.stderr)
     return results
 
 
@@ -186,8 +189,11 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="all sizes and connections (40 minutes); else 2 KB and 32")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--without", nargs="*", default=[], help="contenders to leave out")
+    parser.add_argument("--part", help="only this one of all sizes and connections: 'stream, 2 KB, 256 connections'")
     parser.add_argument("--grid-only", action="store_true", help="neither half load nor memory; prints, stores nothing")
     arguments = parser.parse_args()
+    if arguments.part:
+        arguments.full = arguments.grid_only = True
     PARTIAL.parent.mkdir(exist_ok=True)
     subprocess.run(["scripts/lab", "up", "-i", str(INVENTORY)], cwd=REPOSITORY, check=True)
     node = Node()
