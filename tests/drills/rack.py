@@ -53,10 +53,10 @@ def leader(name: str) -> int:
     return nodes.leader_of(settings_from(), name)
 
 
-def on(name: str, *command: str, check: bool = True, seconds: float = 60) -> str:
+def on(name: str, *command: str, check: bool = True, seconds: float = 60, send: str = "") -> str:
     """Runs a command on a node as root, whatever its network is like; returns what it printed."""
     inside = nodes.inside(leader(name), *command)
-    done = subprocess.run(inside, capture_output=True, text=True, timeout=seconds, check=False)
+    done = subprocess.run(inside, input=send, capture_output=True, text=True, timeout=seconds, check=False)
     assert not check or done.returncode == 0, f"{name}: {command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
 
