@@ -165,8 +165,10 @@ def test_a_restart_that_the_probe_asks_for_keeps_the_stacks_and_new_requests_go_
     dumps = set(node(NODE, "ls", "/var/lib/rackserve/dumps").split())
     main, starts = show(NODE, UNIT, "MainPID"), show(NODE, UNIT, "ExecMainStartTimestampMonotonic")
     wish = "/run/rackserve-engine-probe/restart/" + ENGINE
-    # While its stacks are read it stands still, so that it may be out before it is killed.
-    waits = f"date +%s.%N; echo test > {wish}; while test -d /proc/{main}; do sleep 0.02; done; date +%s.%N"
+    # While its stacks are read it stands still, so that it may be out before it is killed. The core has the port's socket too, and
+    # takes a while to give its memory back.
+    gone = f"! test -d /proc/{main} && ! test -d /proc/{core()}"
+    waits = f"date +%s.%N; echo test > {wish}; until {gone}; do sleep 0.02; done; date +%s.%N"
     asked, killed = (float(one) for one in node(NODE, "sh", "-c", waits).split())
     began = time.monotonic()
     out = eventually(lambda: out_at(asked), "the engine out", 20)
