@@ -30,39 +30,37 @@ def scan(inventory: FilePath) -> Files:
     problems: list[Problem] = []
     encrypted: list[str] = []
     for file in _yaml_files(inventory):
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(
-                Problem(
-                    (), f"cannot be read: {error}", remedy="correct the file or its permissions", place=Place(str(file))
-                )
-            )
-            continue
-        if text.startswith(_ENCRYPTED):
-            encrypted.append(str(file))
-            continue
-        try:
-            node = yaml.compose(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            problems.append(_syntax(file, error))
-            continue
-        if node is None or node.tag == _NULL:
-            continue
-        if not isinstance(node, yaml.MappingNode):
-            problems.append(
-                Problem(
-                    (),
-                    "is not a mapping",
-                    "a file of lines `variable: value`",
-                    "correct the file",
-                    place=Place(str(file), node.start_mark.line + 1),
-                )
-            )
-        else:
-            problems += _duplicates(node, file, ())
-            places |= dict(_places(node, file, _prefix(file)))
+        found = scan_file(file, _prefix(file))
+        places |= found.places
+        problems += found.problems
+        encrypted += found.encrypted
     return Files(places, tuple(problems), tuple(encrypted))
+
+
+def scan_file(file: FilePath, prefix: Path = ()) -> Files:
+    """Reads one YAML file, which has to be a mapping. `prefix`: what its key paths start with."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        unreadable = Problem(
+            (), f"cannot be read: {error}", remedy="correct the file or its permissions", place=Place(str(file))
+        )
+        return Files({}, (unreadable,), ())
+    if text.startswith(_ENCRYPTED):
+        return Files({}, (), (str(file),))
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        return Files({}, (_syntax(file, error),), ())
+    if node is None or node.tag == _NULL:
+        return Files({}, (), ())
+    if not isinstance(node, yaml.MappingNode):
+        place = Place(str(file), node.start_mark.line + 1)
+        no_mapping = Problem(
+            (), "is not a mapping", "a file of lines `variable: value`", "correct the file", place=place
+        )
+        return Files({}, (no_mapping,), ())
+    return Files(dict(_places(node, file, prefix)), tuple(_duplicates(node, file, ())), ())
 
 
 def shared(places: dict[Path, Place], inventory: FilePath) -> dict[str, str]:

@@ -1,0 +1,443 @@
+"""Does the gate stop what is damaged and pass what is not: a small model behind the real asker and judge."""
+
+import asyncio
+import dataclasses
+import json
+import random
+from collections.abc import Mapping
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from rackserve.canary.quality import replies
+from rackserve.canary.quality.answers import Answer, Failure, Refusal, Scored, Sheet, Token
+from rackserve.canary.quality.ask import Engine, Pace, ask
+from rackserve.canary.quality.compare import compare, compare_short, shift
+from rackserve.canary.quality.prompts import Prompt, Reference
+from rackserve.canary.quality.read import read
+from rackserve.canary.quality.rules import Rules, rules_of
+from rackserve.canary.quality.verdict import Verdict, judge
+from rackserve.definition.models.canary import Quality
+
+from .tiny_model import Model, Served, without_roles
+
+SAME = rules_of(Quality(), same_model=True)
+NEW = rules_of(Quality(), same_model=False)
+STEADY = Model(noise=0.25)
+
+
+@cache
+def shipped() -> Reference:
+    """The shipped set, cut short: what matters is there after few tokens, and hundreds of sheets are written."""
+    whole = read()
+    prompts = tuple(one.model_copy(update={"max_tokens": min(one.max_tokens, 16)}) for one in whole.prompts)
+    return Reference(
+        prompts=prompts, texts=tuple(one.model_copy(update={"text": one.text[:60]}) for one in whole.texts)
+    )
+
+
+def sheet(model: Model, run: int = 0, engine: str = "small-gpu1", **changes: Any) -> Sheet:
+    """What this engine says, without the way over HTTP."""
+    served, reference = Served(model, random.Random(run)), shipped()
+    answers = {
+        one.name: read_chat(served.chat(replies.question_of_prompt(one, "small", "salt"))) for one in reference.prompts
+    }
+    texts = {
+        one.name: read_text(served.completion(replies.question_of_text(one, "small", "salt")))
+        for one in reference.texts
+    }
+    return dataclasses.replace(Sheet(engine, answers, texts), **changes)
+
+
+def read_chat(reply: Mapping[str, Any]) -> Answer:
+    (choice,) = reply["choices"]
+    tokens = tuple(
+        Token(one["token"], one["logprob"], {each["token"]: each["logprob"] for each in one["top_logprobs"]})
+        for one in choice["logprobs"]["content"]
+    )
+    return Answer(
+        choice["message"]["content"],
+        tokens,
+        choice["finish_reason"],
+        choice["stop_reason"] or "",
+        tuple(reply["prompt_token_ids"]),
+    )
+
+
+def read_text(reply: Mapping[str, Any]) -> Scored:
+    (choice,) = reply["choices"]
+    values = [next(iter(place.values()))["logprob"] for place in choice["prompt_logprobs"][1:]]
+    return Scored(tuple(choice["prompt_token_ids"]), tuple(values))
+
+
+@cache
+def baseline() -> Sheet:
+    return sheet(STEADY, 1)
+
+
+def gate(canary: Model, rules: Rules = SAME) -> Verdict:
+    return judge(shipped(), baseline(), sheet(canary, 2, "small-gpu2"), rules, sheet(STEADY, 3))
+
+
+def test_equal_releases_pass_two_hundred_times_though_their_answers_part() -> None:
+    sheets = [sheet(STEADY, run) for run in range(201)]
+    verdicts = [judge(shipped(), first, second, SAME) for first, second in pairwise(sheets)]
+    assert [one.reason for one in verdicts if one.outcome != "pass"] == []
+    ties = sum(part.near_tie for one in verdicts for part in one.comparisons)
+    assert ties > 200, "the model has near ties that batching decides, or this shows nothing"
+
+
+def test_a_pass_says_how_alike_they_are() -> None:
+    verdict = gate(STEADY)
+    assert verdict.outcome == "pass"
+    assert verdict.reason.startswith("Answers as the baseline: 27 of 27 greedy answers agree (100 %, required 99 %)")
+    assert "(text " in verdict.reason
+    assert "allowed 0.05)" in verdict.reason
+
+
+DAMAGES = {
+    "wrong template": (Model(noise=0.25, template=without_roles), "its question becomes other tokens ("),
+    "permuted tokenizer": (Model(noise=0.25, permuted=True), "its question becomes other tokens ("),
+    "perturbed weights": (Model(noise=0.25, weights=0.1), "Other "),
+    "other weights": (Model(noise=0.25, seed=2), "Other answers than the baseline's"),
+    "coarser numbers": (Model(noise=2), "Other "),
+    "does not end": (Model(noise=0.25, ends=False), "Other answers than the baseline's"),
+    "says nothing": (Model(noise=0.25, mute=True), "the same tokens become another text"),
+    "other letters": (Model(noise=0.25, decodes={ord("e"): "x"}), "the same tokens become another text"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_stopped_and_the_worst_prompt_is_named(damage: str) -> None:
+    model, said = DAMAGES[damage]
+    verdict = gate(model)
+    assert (verdict.outcome, said in verdict.reason) == ("fail", True), verdict.reason
+    named = [*(one.name for one in shipped().prompts), *(one.name for one in shipped().texts)]
+    assert any(name in verdict.reason for name in named)
+
+
+def test_weights_that_change_no_answer_are_found_in_the_log_probabilities() -> None:
+    """Every place has a token that is far ahead, so all answers agree; the texts tell."""
+    theirs = baseline()
+    texts = {
+        name: dataclasses.replace(one, log_probabilities=tuple(value - 0.06 for value in one.log_probabilities))
+        for name, one in theirs.texts.items()
+        if isinstance(one, Scored)
+    }
+    verdict = judge(shipped(), theirs, dataclasses.replace(theirs, texts=texts), SAME)
+    assert verdict.outcome == "fail"
+    assert "differs by up to 0.06 (text " in verdict.reason
+    assert verdict.reason.endswith("allowed 0.05), the canary holds it less likely.")
+
+
+def scattered(by: float) -> Verdict:
+    """Single log-probabilities that move to both sides, so that their mean does not show it."""
+    theirs = baseline()
+    texts = {
+        name: dataclasses.replace(
+            one, log_probabilities=tuple(v + (by if at % 2 else -by) for at, v in enumerate(one.log_probabilities))
+        )
+        for name, one in theirs.texts.items()
+        if isinstance(one, Scored)
+    }
+    return judge(shipped(), theirs, dataclasses.replace(theirs, texts=texts), SAME)
+
+
+def test_scatter_counts_though_its_mean_is_nothing() -> None:
+    assert scattered(0.099).outcome == "pass"
+    verdict = scattered(0.101)
+    assert verdict.outcome == "fail"
+    assert "single log-probabilities differ by 0.101 on average" in verdict.reason
+
+
+def token(name: str, log_probability: float, **likely: float) -> Token:
+    return Token(name, log_probability, {name: log_probability, **likely})
+
+
+def answer(*tokens: Token, finish: str = "stop", text: str = "a", **more: Any) -> Answer:
+    return Answer(text, tokens, finish, **more)
+
+
+@pytest.mark.parametrize(("gap", "near"), [(0.25, True), (0.26, False)])
+def test_a_parting_is_chance_up_to_the_tie(gap: float, near: bool) -> None:
+    """Both prefer their own token by `gap`: together twice that, against a tie of 0.5."""
+    theirs = answer(token("a", -0.5), token("b", -0.5, c=-0.5 - gap))
+    ours = answer(token("a", -0.5), token("c", -0.5, b=-0.5 - gap))
+    found = compare("one", theirs, ours, SAME.tie)
+    assert (found.near_tie, found.agrees, found.common) == (near, near, 1)
+
+
+def test_a_token_that_the_other_engine_does_not_even_name_is_no_tie() -> None:
+    found = compare("one", answer(token("b", -0.5)), answer(token("c", -0.5, b=-0.5)), SAME.tie)
+    assert (found.agrees, found.how) == (
+        False,
+        "parts after 0 tokens, gap unknown, more than all tokens named: no near tie",
+    )
+
+
+def test_another_end_is_another_answer() -> None:
+    theirs, longer = answer(token("a", -0.1)), answer(token("a", -0.1), token("b", -0.1), finish="length")
+    assert compare("one", theirs, longer, 9).how == "ends by length after 2 tokens, not by stop after 1"
+    stopped = answer(token("a", -0.1), stopped_by="three")
+    assert compare("one", stopped, theirs, 9).how == 'ends by stop after 1 tokens, not by stop at "three" after 1'
+    assert compare("one", stopped, stopped, 9).agrees
+
+
+def test_without_token_numbers_the_answers_decide() -> None:
+    theirs = answer(token("a", -0.1), prompt=(1, 2))
+    assert compare("one", theirs, answer(token("a", -0.1)), 9).agrees
+    assert not compare("one", theirs, answer(token("a", -0.1), prompt=(1, 3)), 9).agrees
+
+
+@pytest.mark.parametrize(("percent", "outcome"), [(75.0, "pass"), (75.1, "fail")])
+def test_agreement_is_judged_at_the_declared_edge(percent: float, outcome: str) -> None:
+    reference = shipped().model_copy(update={"prompts": shipped().prompts[:4]})
+    theirs = baseline()
+    strange = {**theirs.answers, reference.prompts[2].name: answer(token("z", -0.1), text="z")}
+    verdict = judge(
+        reference, theirs, dataclasses.replace(theirs, answers=strange), dataclasses.replace(SAME, agreement_percent=percent)
+    )  # fmt: skip
+    assert verdict.outcome == outcome
+    assert "3 of 4 greedy answers agree (75 %" in verdict.reason
+
+
+@pytest.mark.parametrize(("by", "outcome"), [(0.0499, "pass"), (0.0501, "fail")])
+def test_a_shift_is_judged_at_the_declared_edge(by: float, outcome: str) -> None:
+    theirs = baseline()
+    name = shipped().texts[3].name
+    one = theirs.texts[name]
+    assert isinstance(one, Scored)
+    better = dataclasses.replace(one, log_probabilities=tuple(value + by for value in one.log_probabilities))
+    verdict = judge(shipped(), theirs, dataclasses.replace(theirs, texts={**theirs.texts, name: better}), SAME)
+    assert verdict.outcome == outcome, verdict.reason
+    assert f"text {name}, allowed 0.05" in verdict.reason
+
+
+def test_a_text_of_other_tokens_is_another_tokenizer() -> None:
+    theirs = baseline()
+    texts = sheet(dataclasses.replace(STEADY, permuted=True)).texts
+    verdict = judge(shipped(), theirs, dataclasses.replace(theirs, texts=texts), SAME)
+    assert verdict.outcome == "fail"
+    assert verdict.reason.startswith("Another tokenizer than the baseline's: text english becomes other tokens (60 ")
+    assert shift("x", Scored((1, 2, 3), (-1.0, -1.0)), Scored((1, 9), (-4.0,))).mean == -1.0
+
+
+def test_who_cannot_be_asked_is_no_verdict() -> None:
+    gone = Sheet("small-gpu2", unreachable="connection refused")
+    for pair in ((gone, baseline()), (baseline(), gone)):
+        verdict = judge(shipped(), *pair, SAME)
+        assert (verdict.outcome, verdict.reason) == (
+            "source_unreachable", "small-gpu2 could not be asked: connection refused."
+        )  # fmt: skip
+
+
+def with_answer(said: Answer | Refusal | Failure, name: str = "prose") -> Sheet:
+    return dataclasses.replace(baseline(), answers={**baseline().answers, name: said})
+
+
+def test_a_failure_counts_against_the_canary_and_not_for_it() -> None:
+    broken = with_answer(Failure("no answer within 60 s"))
+    verdict = judge(shipped(), baseline(), broken, SAME)
+    assert (verdict.outcome, verdict.reason) == ("fail", "The canary failed at prompt prose: no answer within 60 s.")
+    assert judge(shipped(), baseline(), broken, NEW).outcome == "fail"
+    other = judge(shipped(), broken, baseline(), SAME)
+    assert (other.outcome, other.reason) == (
+        "inconclusive",
+        "The baseline failed at prompt prose: no answer within 60 s.",
+    )
+    worse = with_answer(Failure("status 500: broken"), "german")
+    assert judge(shipped(), broken, worse, SAME).outcome == "fail", "what the canary did wrong is not excused"
+
+
+def test_what_both_refuse_is_no_difference_and_what_one_refuses_is() -> None:
+    refused = with_answer(Refusal(400, "no system role"))
+    assert judge(shipped(), refused, refused, SAME).outcome == "pass"
+    for pair in ((refused, baseline()), (baseline(), refused)):
+        assert judge(shipped(), *pair, SAME).outcome == "fail"
+    nothing = dataclasses.replace(baseline(), answers=dict.fromkeys(baseline().answers, Refusal(404, "no such path")))
+    assert judge(shipped(), nothing, nothing, SAME).outcome == "inconclusive"
+    assert judge(shipped(), nothing, nothing, NEW).outcome == "inconclusive"
+
+
+def test_a_prompt_that_was_forgotten_is_not_passed_over() -> None:
+    fewer = dataclasses.replace(baseline(), answers={})
+    assert judge(shipped(), baseline(), fewer, SAME).outcome == "fail"
+    assert judge(shipped(), fewer, fewer, SAME).outcome == "inconclusive"
+
+
+def test_what_the_baseline_does_not_repeat_is_not_asked_of_the_canary() -> None:
+    other = answer(token("z", -0.1), text="z")
+    verdict = judge(shipped(), baseline(), with_answer(other), SAME, with_answer(other))
+    assert verdict.outcome == "pass"
+    assert verdict.reason.endswith("1 left out, because the baseline does not repeat them itself.")
+    assert verdict.left_out is not None
+    assert list(verdict.left_out) == ["prose"]
+
+
+def test_a_baseline_that_repeats_nothing_judges_nobody() -> None:
+    verdict = judge(shipped(), baseline(), baseline(), SAME, sheet(Model(seed=3), 1))
+    assert verdict.outcome == "inconclusive"
+    assert "does not repeat" in verdict.reason
+    noisy = Model(noise=1, ties=False)
+    verdict = judge(
+        shipped(), sheet(noisy, 1), sheet(noisy, 2), dataclasses.replace(SAME, tolerance=0.07), sheet(noisy, 3)
+    )
+    assert verdict.outcome == "inconclusive"
+    assert "when it is asked twice" in verdict.reason
+
+
+def test_a_new_model_is_not_judged_unless_a_bound_is_declared() -> None:
+    other = Model(seed=9)
+    verdict = gate(other, NEW)
+    assert verdict.outcome == "pass"
+    assert verdict.reason.startswith("Not judged, because the model is new and new_model_agreement_percent is not set")
+    bound = rules_of(Quality(new_model_agreement_percent=50), same_model=False)
+    verdict = gate(other, bound)
+    assert verdict.outcome == "fail"
+    assert "of 8 short answers agree (" in verdict.reason
+    assert "; to capital it says " in verdict.reason
+    sure = sheet(Model(ties=False), 1)
+    retold = {
+        name: dataclasses.replace(one, text=f" {one.text.upper()}!", tokens=(), prompt=())
+        for name, one in sure.answers.items()
+        if isinstance(one, Answer)
+    }
+    verdict = judge(shipped(), sure, dataclasses.replace(sure, answers=retold), bound)
+    assert (verdict.outcome, "8 of 8 short answers agree" in verdict.reason) == ("pass", True), "the same words"
+    mute = gate(dataclasses.replace(other, mute=True), NEW)
+    assert mute.outcome == "fail", "an answer without text is none, whatever the model"
+    assert mute.reason == "The canary says nothing to 27 of 27 prompts that the baseline answers, such as capital."
+
+
+def test_short_answers_are_compared_by_their_words() -> None:
+    assert compare_short("x", answer(text="Paris."), answer(text=" paris\n")).agrees
+    assert not compare_short("x", answer(text="42"), answer(text="43")).agrees
+
+
+ENGINE = Engine("small-gpu1", "http://engine", "secret-key", "small")
+
+
+def asked(transport: httpx.AsyncBaseTransport, **pace: Any) -> Sheet:
+    return asyncio.run(ask(ENGINE, shipped(), "salt", Pace(**pace), transport))
+
+
+def test_the_asker_reads_what_the_engine_says() -> None:
+    told: list[tuple[int, int]] = []
+    served = Served(Model(), random.Random(1))
+    found = asyncio.run(
+        ask(ENGINE, shipped(), "salt", Pace(at_once=3), served.transport(), lambda done, of: told.append((done, of)))
+    )
+    assert found == sheet(Model(), 1)
+    assert told[-1] == (34, 34)
+
+
+def test_questions_are_greedy_and_kept_out_of_the_prefix_cache() -> None:
+    seen: list[httpx.Request] = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(500)
+
+    asked(httpx.MockTransport(reply))
+    assert {one.headers["authorization"] for one in seen} == {"Bearer secret-key"}
+    bodies = [json.loads(one.content) for one in seen]
+    assert {(one["temperature"], one["cache_salt"], one["model"]) for one in bodies} == {(0, "salt", "small")}
+    assert len(bodies) == len(shipped().prompts) + len(shipped().texts), "nothing is asked twice"
+
+
+def test_no_more_are_asked_at_once_than_allowed() -> None:
+    now, most = 0, 0
+
+    async def reply(request: httpx.Request) -> httpx.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+        return httpx.Response(500)
+
+    asked(httpx.MockTransport(reply), at_once=3)
+    assert most == 3
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (httpx.ConnectError("connection refused"), "http://engine: connection refused"),
+        (httpx.ConnectTimeout(""), "Timeout"),
+    ],
+)
+def test_an_engine_without_a_way_to_it_is_unreachable(raised: Exception, said: str) -> None:
+    def reply(request: httpx.Request) -> httpx.Response:
+        raise raised
+
+    found = asked(httpx.MockTransport(reply))
+    assert said in found.unreachable
+    assert found.answers == {}
+
+
+def test_a_key_that_is_refused_is_not_held_against_the_release() -> None:
+    found = asked(httpx.MockTransport(lambda request: httpx.Response(401)))
+    assert "refuses the key" in found.unreachable
+
+
+def test_an_engine_that_dies_while_it_is_asked_has_failed() -> None:
+    calls = 0
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        nonlocal calls
+        calls += 1
+        if calls > 5:
+            raise httpx.ConnectError("connection refused") if calls > 6 else httpx.RemoteProtocolError("gone")
+        return httpx.Response(500, json={"error": {"message": "made up"}})
+
+    found = asked(httpx.MockTransport(reply), at_once=1)
+    assert found.unreachable == ""
+    said = list(found.answers.values())
+    assert said[0] == Failure("status 500: made up")
+    assert said[5] == Failure("the connection broke: gone")
+    assert said[6] == Failure("the engine is gone: connection refused")
+
+
+def test_an_engine_that_hangs_has_failed_within_the_deadlines() -> None:
+    async def never(request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        return httpx.Response(500)
+
+    one = asked(httpx.MockTransport(never), at_once=99, seconds=0.05)
+    assert set(one.answers.values()) == {Failure("no answer within 0.05 s")}
+    whole = asked(httpx.MockTransport(never), at_once=1, seconds=9, total_seconds=0.05)
+    assert set(whole.texts.values()) == {Failure("not all answers within 0.05 s")}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"<html>", "form that is not known"),
+        (b'{"choices": []}', "no choices"),
+        (b'{"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}', "no log-probabilities"),
+        (b'{"choices": [{"message": 1, "finish_reason": "stop"}]}', "choices.0.message: "),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_a_failure(body: bytes, said: str) -> None:
+    found = replies.answer_of(200, body)
+    assert isinstance(found, Failure)
+    assert said in found.reason
+
+
+def test_a_text_whose_numbers_do_not_fit_is_a_failure() -> None:
+    body = b'{"choices": [{"prompt_token_ids": [1, 2], "prompt_logprobs": [null, {"3": {"logprob": -1}}]}]}'
+    assert replies.scored_of(200, body) == Failure("the answer has no log-probability of token 2")
+    body = b'{"choices": [{"prompt_token_ids": [1], "prompt_logprobs": [null]}]}'
+    assert replies.scored_of(200, body) == Failure("the text has 1 tokens and 1 log-probabilities")
+    assert replies.scored_of(400, b'{"error": {"message": "too long"}}') == Refusal(400, "too long")
+    assert isinstance(replies.scored_of(429, b""), Failure), "no room is no property of the prompt"
+
+
+def test_what_the_prompt_asks_for_travels_along() -> None:
+    prompt = Prompt(name="x", messages=({"role": "user", "content": "hi"},), stop=("three",), max_tokens=7)  # type: ignore[arg-type]
+    body = replies.question_of_prompt(prompt, "small", "salt")
+    assert (body["stop"], body["max_tokens"], body["messages"]) == (["three"], 7, [{"role": "user", "content": "hi"}])
+    assert "stop" not in replies.question_of_prompt(prompt.model_copy(update={"stop": ()}), "small", "salt")
