@@ -27,6 +27,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nserver: uvicorn\r\n"
+    b"x-vllm-internal: secret\r\ntransfer-encoding: chunked\r\n\r\n"
+)
 
 
 @dataclass
@@ -52,6 +56,8 @@ class Engine:
     running: int = 0
     peak: int = 0
     seen: list[Seen] = field(default_factory=list)
+    # A test's own answers: the JSON of one, or the data of each event of a stream; none: nothing is sent.
+    script: "Callable[[Seen], list[Any]] | None" = None
     server: asyncio.Server | None = None
 
 
@@ -86,6 +92,7 @@ class Stub:
         """Back to health; what was seen is forgotten."""
         for engine in self.engines.values():
             engine.healthy = True
+            engine.script = None
             engine.peak = engine.running
             engine.seen.clear()
             if engine.server is None:
@@ -197,13 +204,14 @@ class Stub:
         if status := wish.get("status"):
             error = {"message": "made by the stub", "type": "stub_error", "param": None, "code": status}
             return await self._whole(writer, int(status), {"error": error})
+        if script := self.engines[seen.engine].script:
+            answers = script(seen)
+            await pause(0 if answers else 60)
+            return await self._scripted(writer, answers, bool(seen.body.get("stream")))
         if not seen.body.get("stream"):
             await pause(float(wish.get("gap", 0)) * tokens)
             return await self._whole(writer, 200, completion(seen, tokens))
-        writer.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nserver: uvicorn\r\n"
-            b"x-vllm-internal: secret\r\ntransfer-encoding: chunked\r\n\r\n"
-        )
+        writer.write(STREAM_HEAD)
         for number in self._numbers(tokens, wish.get("gate")):
             if number == wish.get("cut_after"):
                 await writer.drain()
@@ -222,6 +230,16 @@ class Stub:
         self._event(writer, "[DONE]")
         await writer.drain()
         await pause(float(wish.get("linger", 0)))
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return True
+
+    async def _scripted(self, writer: asyncio.StreamWriter, answers: list[Any], stream: bool) -> bool:
+        if not stream:
+            return await self._whole(writer, 200, answers[0])
+        writer.write(STREAM_HEAD)
+        for data in answers:
+            self._event(writer, data if isinstance(data, str) else json.dumps(data))
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True
