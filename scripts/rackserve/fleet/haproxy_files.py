@@ -15,9 +15,10 @@ from typing import Any
 
 import jinja2
 
+from rackserve.fleet.tracks import SHARES_MAP as SHARES_MAP
+from rackserve.fleet.tracks import TRACKS as TRACKS
+
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates" / "haproxy"
-# The first one carries the traffic; engines are moved to the others at run time.
-TRACKS = ("stable", "baseline", "canary")
 # The first of two stick counters that count requests by lane; those before it are for limits and addresses.
 LANE_COUNTER = 9
 # Stands for the digest while the digest is computed, because one of the files names it.
@@ -26,7 +27,6 @@ _MARKER = re.compile(r"^# --- part: (?P<part>\S+)$")
 _SECRET_MAPS = {"engine_keys"}
 # Written by scripts while HAProxy runs; templates only know how they begin.
 MAINTENANCE_MAP = "maps/maintenance.map"
-SHARES_MAP = "maps/shares.map"
 # What each line of a file has to be that others go on writing. A file that is anything else begins anew.
 KEPT = {
     MAINTENANCE_MAP: r"[a-z0-9][a-z0-9-]* \d{1,12}",

@@ -7,27 +7,16 @@ from typing import Any
 from rackserve.definition.load import Inventory
 from rackserve.fleet.drain.sight import Engine
 from rackserve.fleet.haproxy_variables import variables
+from rackserve.fleet.paths import Paths as Paths
+from rackserve.fleet.paths import paths_of
 from rackserve.fleet.prometheus import monitors_of
 from rackserve.fleet.ssh import Host, host_of
 
-RECORDS = "/var/lib/rackserve/drains"
-SAVER = "/usr/local/lib/rackserve/save_server_state.py"
 CONNECT_SECONDS = 5
 
 
 class UnknownTarget(Exception):
     """No node and no engine has that name."""
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Of one balancer. `saver`: the command that saves the state of servers; empty: there is none."""
-
-    socket: str
-    master: str
-    configuration: str
-    saver: tuple[str, ...] = ()
-    records: str = RECORDS
 
 
 @dataclass(frozen=True)
@@ -61,16 +50,6 @@ def fleet_of(inventory: Inventory) -> Fleet:
         monitors_of(plan, inventory.hosts, CONNECT_SECONDS),
         {name: paths_of(variables(inventory, name)) for name in names},
         str(next((inventory.hosts[name]["service_engine_key"] for name in names), "")),
-    )
-
-
-def paths_of(role: Mapping[str, Any]) -> Paths:
-    """From the variables of the role haproxy."""
-    socket = f"{role['haproxy_runtime_directory']}/admin.sock"
-    directory = str(role["haproxy_config_directory"])
-    state = f"{role['haproxy_state_directory']}/server-state"
-    return Paths(
-        socket, str(role["haproxy_master_socket"]), directory, (SAVER, socket, state, f"{directory}/haproxy.cfg")
     )
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from rackserve.definition.load import Inventory
 from rackserve.fleet import prometheus
 from rackserve.fleet.balancers import on_each
-from rackserve.fleet.drain.fleet import RECORDS
 from rackserve.fleet.drain.records import read_records
 from rackserve.fleet.errors import FleetError
 from rackserve.fleet.haproxy_files import MAINTENANCE_MAP, RenderError, render
 from rackserve.fleet.haproxy_variables import variables
 from rackserve.fleet.keys_apply import CONFIGURATION_MAP
+from rackserve.fleet.paths import RECORDS
 from rackserve.fleet.runtime import SOCKET, Runtime
 from rackserve.fleet.ssh import Host, host_of
 from rackserve.fleet.status.assemble import Seen, snapshot
