@@ -179,7 +179,7 @@ def main() -> None:
         card.keep(kept, card.card_path(inventory, Path(folder) / "rackserve"))
 
         def word() -> int:
-            outcome = shares.take_back(split, "bench", "", "bench")
+            outcome = shares.take_back(split, shares.Word("bench", "bench"))
             if not outcome.complete or any(one.undone for one in outcome.done.values()):
                 sys.exit(f"not taken back: {outcome}")
             return sum(one.waiting or 0 for one in outcome.done.values())

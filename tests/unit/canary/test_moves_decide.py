@@ -46,7 +46,7 @@ def test_a_split_as_it_was_given_differs_in_nothing() -> None:
         (sight(place("lb1", "50/50"), lb2="no route"), [Wrong.UNREACHABLE], "lb2: no route"),
         (sight(replace(place("lb1"), file_error="no such file")), [Wrong.UNREADABLE], "no such file"),
         (sight(replace(place("lb1", "half"))), [Wrong.NO_SHARE, Wrong.NO_SHARE], "'half', which is no share"),
-        (sight(replace(place("lb1", "900/50"))), [Wrong.NO_SHARE, Wrong.NO_SHARE], "90 % for the canary; at most 50 %"),
+        (sight(replace(place("lb1", "900/150"))), [Wrong.NO_SHARE, Wrong.NO_SHARE], "90 % and 15 % are more than all"),
         (sight(replace(place("lb1"), broken=("chat 5",))), [Wrong.NO_SHARE], "'chat 5'"),
         (sight(place("lb1", "70/50")), [Wrong.CHANGED, Wrong.CHANGED], "canary 7 %, baseline 5 %; canary 5 %"),
         (sight(replace(place("lb1", "50/50"), file=None)), [Wrong.CHANGED, Wrong.FILE], "the file says 0"),
@@ -150,17 +150,18 @@ def test_restoring_brings_back_what_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "allowed"),
+    ("share", "trial", "promotion"),
     [
-        (Share(500, 500), True),
-        (Share(501, 0), False),
-        (Share(500, 501), False),
-        (Share(-1, 0), False),
-        (Share(0, 1000), True),
+        (Share(500, 500), True, True),
+        (Share(501, 0), False, True),
+        (Share(1000, 0), False, True),
+        (Share(500, 501), False, False),
+        (Share(-1, 0), False, False),
+        (Share(0, 1000), True, True),
     ],
 )
-def test_half_is_the_most_for_a_canary(share: Share, allowed: bool) -> None:
-    assert (share.refusal == "") is allowed
+def test_half_is_the_most_for_a_canary_until_it_is_promoted(share: Share, trial: bool, promotion: bool) -> None:
+    assert (share.refusal(promoting=False) == "", share.refusal(promoting=True) == "") == (trial, promotion)
 
 
 def test_values_are_read_as_they_are_written_and_nothing_else_is_a_share() -> None:

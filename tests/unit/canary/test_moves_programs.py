@@ -18,6 +18,7 @@ MAP = "maps/shares.map"
 STATE = (
     "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state\n4 pool-chat-canary 1 e3 192.0.2.1 2 0\n"
 )
+STABLE = STATE.replace("-canary 1 e3", "-stable 1 e1")
 BACKEND = ("pool-chat-canary", "BACKEND")
 
 
@@ -40,6 +41,11 @@ class Node:
             "why": "scripts/rollback",
             "hard": False,
             "run": "run-1",
+            "release": "chat-5",
+            "stop": True,
+            "final": True,
+            "force": False,
+            "news": {},
         }
 
     def back(self, **more: Any) -> dict[str, Any]:
@@ -52,8 +58,8 @@ class Node:
         self.record.parent.mkdir(exist_ok=True)
         return canary_runs.begin(self.record, self.asked | {"watchdog_seconds": seconds} | more)
 
-    def beat(self) -> dict[str, Any]:
-        return canary_runs.beat(self.record, self.asked)
+    def beat(self, **news: Any) -> dict[str, Any]:
+        return canary_runs.beat(self.record, self.asked | {"news": news})
 
     def age(self, seconds: float, **more: Any) -> None:
         """The last beat was so long ago."""
@@ -80,7 +86,11 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     with FakeHaproxy(tmp_path / "admin.sock") as haproxy:
         haproxy.maps[MAP] = {"other": "20/20"}
         haproxy.states[BACKEND] = "UP"
-        haproxy.said = {"show proc": "# workers\n950 worker\n", "show servers state": STATE}
+        haproxy.said = {
+            "show proc": "# workers\n950 worker\n",
+            "show servers state pool-chat-stable": STABLE,
+            "show servers state pool-chat-canary": STATE,
+        }
         yield Node(tmp_path, haproxy, journal)
 
 
@@ -244,6 +254,59 @@ def test_the_watchdog_tries_again_until_haproxy_has_heard_it(
     shared.asked["socket"] = there
     assert shared.watch()
     assert shared.shared() == (None, None)
+
+
+def test_its_own_controller_goes_on_after_the_watchdog_but_not_after_a_rollback(shared: Node) -> None:
+    shared.age(61)
+    assert shared.watch()
+    assert shared.begin() == {"taken": None, "silent_seconds": 0.0}
+    shared.give("file")
+    shared.give("live")
+    assert shared.shared() == ("50/50", "50/50")
+    shared.age(61)
+    assert shared.watch()
+    shared.back()
+    assert shared.begin()["taken"]["stopped"]["by"] == "ann@desk"
+
+
+def test_a_controller_that_lowers_its_own_share_may_give_another(shared: Node) -> None:
+    assert shared.back(stop=False)["run"] is None
+    assert shared.shared() == (None, None)
+    shared.give("file")
+    shared.give("live")
+    assert shared.shared() == ("50/50", "50/50")
+
+
+def test_what_stable_could_not_carry_stays_and_is_told_once(shared: Node) -> None:
+    assert shared.beat(fall_back=False, watchdog_seconds=30)["taken"] is None
+    shared.age(31)
+    assert shared.watch()
+    assert shared.watch()
+    assert shared.shared() == ("50/50", "50/50")
+    (line,) = shared.journal
+    assert "stays as it is, because stable could not carry it; by the watchdog: the controller of run run-1" in line
+    shared.beat(fall_back=True)
+    shared.age(31)
+    assert shared.watch()
+    assert shared.shared() == (None, None)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 8, 16, 32, 64, 5])
+def test_without_an_engine_in_stable_nothing_is_done_unless_forced(shared: Node, bits: int) -> None:
+    shared.haproxy.said["show servers state pool-chat-stable"] = STABLE.replace(" 2 0", f" 2 {bits}")
+    told = shared.back()
+    assert (told["refused"] != "", told["stable"]) == (True, (0, 1))
+    assert (shared.shared(), shared.beat()["stopped"]) == (("50/50", "50/50"), None)
+    assert not shared.back(force=True)["refused"]
+    assert shared.shared() == (None, None)
+
+
+@pytest.mark.parametrize(("state", "serves"), [(" 2 0", True), (" 2 4", True), (" 0 0", False), (" 1 0", True)])
+def test_an_engine_is_in_service_when_it_is_up_and_nobody_has_taken_it_out(
+    shared: Node, state: str, serves: bool
+) -> None:
+    shared.haproxy.said["show servers state pool-chat-stable"] = STABLE.replace(" 2 0", state)
+    assert (shared.back()["refused"] == "") is serves
 
 
 def test_a_broken_record_is_no_reason_to_trust(shared: Node, capsys: pytest.CaptureFixture[str]) -> None:

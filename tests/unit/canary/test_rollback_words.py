@@ -17,6 +17,8 @@ WELL: dict[str, Any] = {
     "waiting": 0,
     "old_running": 0,
     "old_error": "",
+    "refused": "",
+    "stable": (2, 3),
 }
 
 
@@ -69,3 +71,12 @@ def test_somebody_who_gives_it_again_is_no_success() -> None:
     said = told("chat", {"lb1": back(live_after="50/50")}, {}, 0.2)
     assert said.code == 1
     assert "says 50/50 again: who gives it?" in line(back(live_after="50/50"), hard=False)
+
+
+def test_a_stable_that_cannot_take_it_is_told_and_refuses_when_it_has_nobody() -> None:
+    assert "; stable has 1 of 8 engines in service" in line(back(stable=(1, 8)), hard=False)
+    why = "stable has no engine in service, so all requests would be refused: nothing was changed"
+    nobody = back(live_after="50/50", file_before=None, run=None, refused=why, stable=(0, 8))
+    said = told("chat", {"lb1": nobody}, {"lb2": (3, "no route")}, 0.2)
+    assert (said.code, "--force" in said.lines[-1], "lb2: NOT DONE: no route" in said.lines) == (4, True, True)
+    assert line(nobody, hard=False) == f"NOT DONE: {why}"

@@ -53,8 +53,9 @@ def _values(place: Place, given: Share | None) -> list[Difference]:
     ):
         if error:
             continue
-        if share is None or share.refusal:
-            why = f": {share.refusal}" if share is not None else ""
+        refusal = share.refusal(promoting=True) if share is not None else ""
+        if share is None or refusal:
+            why = f": {refusal}" if refusal else ""
             text = f"{name}: {where} says {shown(raw)}{why}. Somebody wrote it by hand"
             found.append(Difference(Wrong.NO_SHARE, name, text))
         elif given is not None and share != given:

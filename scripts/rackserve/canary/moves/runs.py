@@ -1,5 +1,6 @@
 """The record of a pool's run on every balancer, and the heartbeat of its controller there: the watchdog's only source."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,18 +39,21 @@ class Pulse:
         return not (self.failed or self.taken or self.stopped)
 
 
-def begin(split: Split, run: str, by: str, watchdog_seconds: float) -> Pulse:
-    """Before the first share, and by whoever takes up a run again. Where another run is alive nothing is written; and where one
-    balancer has one, or cannot be asked, the records at the others are taken away again, unless a share stands there."""
-    pulse = _tell_all(split, split.balancers, "begin", run, by=by, watchdog_seconds=watchdog_seconds)
+def begin(split: Split, run: str, by: str, watchdog_seconds: float, release: str = "") -> Pulse:
+    """Before the first share, and by whoever takes up a run again, also after the watchdog has stopped it. Where another run is
+    alive nothing is written; and where one balancer has one, or cannot be asked, the records at the others are taken away again,
+    unless a share stands there."""
+    pulse = _tell_all(split, split.balancers, "begin", run, by=by, watchdog_seconds=watchdog_seconds, release=release)
     if not pulse.well:
         _tell_all(split, [host for host in split.balancers if host.name in pulse.told], "end", run)
     return pulse
 
 
-def beat(split: Split, run: str) -> Pulse:
-    """Says that the controller is there. Oftener than a third of the watchdog's time, or one lost beat is too many."""
-    return _tell_all(split, split.balancers, "beat", run)
+def beat(split: Split, run: str, watchdog_seconds: float | None = None, fall_back: bool = True) -> Pulse:
+    """Says that the controller is there. Oftener than a third of the watchdog's time, or one lost beat is too many. Not
+    `fall_back`: stable could not carry what the canary has, and the watchdog leaves it. `watchdog_seconds`: from now on."""
+    news = {"fall_back": fall_back} | ({} if watchdog_seconds is None else {"watchdog_seconds": watchdog_seconds})
+    return _tell_all(split, split.balancers, "beat", run, news=news)
 
 
 def end(split: Split, run: str) -> Pulse:
@@ -82,4 +86,5 @@ def _whose(record: Mapping[str, Any]) -> str:
         return f"a record that cannot be read: {str(record)[:100]}"
     if run.stopped is not None:
         return f"run {run.run} of {run.by}, which {run.stopped.by} has stopped: {run.stopped.why}"
-    return f"run {run.run} of {run.by} is on its way"
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run.since))
+    return f"run {run.run} of {run.by}{f' with {run.release}' if run.release else ''} is on its way since {since}"

@@ -21,12 +21,11 @@ class Share:
         """As it stands in the map."""
         return f"{self.canary}/{self.baseline}"
 
-    @property
-    def refusal(self) -> str:
-        """Why nobody gives this share; empty: it may be given."""
+    def refusal(self, promoting: bool) -> str:
+        """Why nobody gives this share; empty: it may be given. `promoting`: engine by engine the release takes the whole traffic."""
         if min(self.canary, self.baseline) < 0:
             return f"a share of {min(self.canary, self.baseline)} thousandths; 0 or more"
-        if self.canary > MOST_CANARY:
+        if self.canary > MOST_CANARY and not promoting:
             return f"{self.canary / 10:g} % for the canary; at most {MOST_CANARY / 10:g} %, which is load parity of two"
         if self.canary + self.baseline > WHOLE:
             return f"{self.canary / 10:g} % and {self.baseline / 10:g} % are more than all requests"

@@ -2,7 +2,7 @@
 then both are read back. Taken back: the running process first."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -42,21 +42,24 @@ class _Change(BaseModel):
     after: str | None
 
 
-def give(split: Split, share: Share, run: str, by: str = "", where: str = "") -> Given:
+def give(split: Split, share: Share, run: str, by: str = "", promoting: bool = False, partly: bool = False) -> Given:
     """For a run that has begun (runs.begin) and that nobody has stopped; a balancer refuses any other.
 
-    No running process is told anything unless every file has it. Raises ShareRefused for a share that nobody gives.
+    No running process is told anything unless every file has it; `partly`: a balancer that cannot be asked does not keep the others
+    from it, for a share that falls. `promoting`: more than half may go to the canary. Raises ShareRefused for a share that nobody
+    gives.
     """
     if share == NONE:
         raise ShareRefused("a share of 0 is not given: take it back")
-    if share.refusal:
-        raise ShareRefused(share.refusal)
-    asked = {"run": run, "by": by or run, "where": where, "why": f"run {run}"}
+    if refusal := share.refusal(promoting):
+        raise ShareRefused(refusal)
+    asked = {"run": run, "by": by or run, "where": "", "why": f"run {run}"}
     files = on_each(split.balancers, partial(_put, split, "file", share.text, asked))
-    if not files.complete:
+    if not (files.complete or partly):
         return Given(share, (), files.failed, _put_back(split, files, asked))
-    told = on_each(split.balancers, partial(_put, split, "live", share.text, asked))
-    return Given(share, tuple(told.done), told.failed, {})
+    hosts = [host for host in split.balancers if host.name in files.done]
+    told = on_each(hosts, partial(_put, split, "live", share.text, asked))
+    return Given(share, tuple(told.done), {**files.failed, **told.failed}, {})
 
 
 def _put(split: Split, action: str, value: str | None, asked: Mapping[str, Any], host: Host) -> _Change:
@@ -75,14 +78,24 @@ def _put_back(split: Split, files: Outcome[_Change], asked: Mapping[str, Any]) -
     return on_each(hosts, lambda host: _put(split, "file", files.done[host.name].before, asked, host)).failed
 
 
-def take_back(
-    split: Split, by: str, where: str, why: str, hard: bool = False, tell: Callable[[str, Back], None] | None = None
-) -> Outcome[Back]:
-    """The share to 0, and the pool's run gets none any more. `hard`: what runs on the canary ends too. `tell`: gets each balancer's
-    answer as it comes, while a dead one is still waited for."""
+@dataclass(frozen=True)
+class Word:
+    """Who takes a share back, from where and why. `stop`: the pool's run gets none any more; a controller that only lowers its own
+    share does not say so. `hard`: what runs on the canary ends too. `force`: also where stable has no engine in service."""
+
+    by: str
+    why: str
+    where: str = ""
+    stop: bool = True
+    hard: bool = False
+    force: bool = False
+
+
+def take_back(split: Split, word: Word, tell: Callable[[str, Back], None] | None = None) -> Outcome[Back]:
+    """The share to 0. `tell`: gets each balancer's answer as it comes, while a dead one is still waited for."""
 
     def one(host: Host) -> Back:
-        back = _back(split, host, by, where, why, hard)
+        back = _back(split, host, word)
         if tell is not None:
             tell(host.name, back)
         return back
@@ -90,8 +103,8 @@ def take_back(
     return on_each(split.balancers, one)
 
 
-def _back(split: Split, host: Host, by: str, where: str, why: str, hard: bool) -> Back:
-    raw = split.ask(host, "back", by=by, where=where, why=why, hard=hard)
+def _back(split: Split, host: Host, word: Word) -> Back:
+    raw = split.ask(host, "back", final=True, **asdict(word))
     try:
         return Back.model_validate(raw)
     except ValidationError as error:

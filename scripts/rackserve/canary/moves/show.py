@@ -8,7 +8,7 @@ from rackserve.canary.moves.decide import Wrong, differences
 from rackserve.canary.moves.share import NONE, shown
 from rackserve.canary.moves.sight import Back, Place, Sight
 
-DONE, FAILED, UNKNOWN = 0, 1, 3
+DONE, FAILED, UNKNOWN, REFUSED = 0, 1, 3, 4
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,12 @@ def told(pool: str, back: Mapping[str, Back], failed: Mapping[str, tuple[int, st
     undone = [name for name, one in back.items() if one.undone]
     for run in dict.fromkeys(one.run for one in back.values() if one.run):
         lines.append(f"run {run} gets no share any more")
+    if refused := [name for name, one in back.items() if one.refused]:
+        lines.append(
+            f"{pool}: refused at {', '.join(refused)}. Bring an engine of stable into service first; a run that promotes its release "
+            "goes back engine by engine. --force does it all the same"
+        )
+        return Told(REFUSED, tuple(lines))
     if undone or failed:
         names = ", ".join([*undone, *failed])
         lines.append(
@@ -49,6 +55,8 @@ def line(one: Back, hard: bool) -> str:
             before += f" (its file said {shown(one.file_before)})"
     else:
         before = "0, as before"
+    if one.changed and one.stable and one.stable[0] * 2 < one.stable[1]:
+        before += f"; stable has {one.stable[0]} of {one.stable[1]} engines in service"
     return f"{before}{_left(one, hard)}"
 
 

@@ -10,7 +10,8 @@ from rackserve.fleet.tracks import TRACKS
 
 
 class Stopped(BaseModel):
-    """Who took a run's share for good. `at`: seconds since 1970 by that balancer. `done`: it has gone, live and on disk."""
+    """Who stopped a run. `at`: seconds since 1970 by that balancer. `done`: its share has gone, live and on disk. `final`: not even
+    its own controller may begin it again."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -18,11 +19,13 @@ class Stopped(BaseModel):
     why: str
     at: float
     done: bool
+    final: bool = True
 
 
 class Run(BaseModel):
     """What stands on a balancer about the pool's run. `beat`: seconds between that node's start (`boot`) and the last word of
-    the controller; `since`: seconds since 1970."""
+    the controller; `since`: seconds since 1970. Not `fall_back`: stable could not carry what the canary has, so that the watchdog
+    leaves it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -32,6 +35,8 @@ class Run(BaseModel):
     watchdog_seconds: float
     boot: str
     beat: float
+    release: str = ""
+    fall_back: bool = True
     stopped: Stopped | None = None
 
 
@@ -105,7 +110,10 @@ class Sight:
 
 class Back(BaseModel):
     """What one balancer did to take a share back. Raw values, None: no entry. `running`, `waiting`: requests on the canary then,
-    None where nobody could say; `old_running`: in processes from before a reload. `run`: the run that was told to stop."""
+    None where nobody could say; `old_running`: in processes from before a reload. `run`: the run that was told to stop.
+
+    `refused`: why nothing was done. `stable`: engines of stable in service, and how many the pool has.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -120,6 +128,8 @@ class Back(BaseModel):
     waiting: int | None
     old_running: int | None
     old_error: str
+    refused: str
+    stable: tuple[int, int] | None
 
     @property
     def changed(self) -> bool:
@@ -128,7 +138,9 @@ class Back(BaseModel):
     @property
     def undone(self) -> tuple[str, ...]:
         """What could not be done, in the order of danger."""
-        found = [f"the running HAProxy: {self.live_error}"] if self.live_error else []
+        if self.refused:
+            return (self.refused,)
+        found = [f"the running HAProxy: {self.live_error}"] * bool(self.live_error)
         found += [f"the running HAProxy says {self.live_after} again: who gives it?"] if self.live_after else []
         found += [f"its file keeps the share, and a reload would bring it back: {self.file_error}"] * bool(
             self.file_error

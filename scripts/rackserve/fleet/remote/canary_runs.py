@@ -75,10 +75,12 @@ def begin(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
         stopped, silent = record.get("stopped") or {}, silent_seconds(record, moment)
         if not stopped.get("done") and silent <= record["watchdog_seconds"]:
             return {"taken": record, "silent_seconds": silent}
-    elif record is not None and record.get("stopped"):
+    elif record is not None and (record.get("stopped") or {}).get("final"):
         return {"taken": record, "silent_seconds": silent_seconds(record, moment)}
-    fields = {key: asked[key] for key in ("pool", "run", "by", "watchdog_seconds")}
-    write(path, {**fields, "since": time.time(), "stopped": None, **moment})
+    same = record is not None and record["run"] == asked["run"]
+    since = record["since"] if record is not None and same else time.time()
+    fields = {key: asked[key] for key in ("pool", "run", "by", "watchdog_seconds", "release")}
+    write(path, {**fields, "since": since, "fall_back": True, "stopped": None, **moment})
     return {"taken": None, "silent_seconds": 0.0}
 
 
@@ -88,7 +90,7 @@ def beat(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
     if record is None or record["run"] != asked["run"]:
         return {"taken": record or {}, "stopped": None}
     if not record["stopped"]:
-        write(path, {**record, **now()})
+        write(path, {**record, **asked["news"], "told": False, **now()})
     return {"taken": None, "stopped": record["stopped"]}
 
 

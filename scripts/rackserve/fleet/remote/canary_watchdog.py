@@ -5,6 +5,7 @@ Exit code 1: a share could not be taken back; it is tried again at the next star
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,13 @@ def reason(path: Path) -> str:
 
 def looked_at(path: Path, asked: dict[str, Any]) -> str:
     """Decided while nobody else can write; once the run is stopped a late heartbeat changes nothing. Where that cannot be written
-    down the share goes all the same."""
+    down the share goes all the same. A share that stable could not carry stays, which is told once."""
     why = ""
     try:
         with shares.alone(path.parent):
             why = reason(path)
+            if why and left(path, why):
+                return ""
             if why:
                 shares.stop_run({**asked, "why": why})
     except OSError:
@@ -52,14 +55,27 @@ def looked_at(path: Path, asked: dict[str, Any]) -> str:
     return why
 
 
+def left(path: Path, why: str) -> bool:
+    """The controller has said that stable could not carry what the canary has."""
+    record, error = shares.tried(lambda: shares.read_record(path))
+    if error or record is None or record.get("stopped") or record.get("fall_back", True):
+        return False
+    if not record.get("told"):
+        asked = {"pool": path.stem, "by": "the watchdog", "where": "", "why": why}
+        shares.audit(asked, "stays as it is, because stable could not carry it")
+        shares.write(path, json.dumps({**record, "told": True}, sort_keys=True), path.parent)
+    return True
+
+
 def watch(path: Path, places: dict[str, Any]) -> bool:
     """Whether all is well with this pool: nothing was to be done, or it was done."""
     asked = {**places, "pool": path.stem, "by": "the watchdog", "where": "", "why": "", "hard": False}
+    asked |= {"stop": True, "final": False, "force": False}
     why = looked_at(path, asked)
     if not why:
         return True
     told = shares.back({**asked, "why": why})
-    failed = [told[key] for key in ("live_error", "file_error", "run_error") if told[key]]
+    failed = [told[key] for key in ("refused", "live_error", "file_error", "run_error") if told[key]]
     if failed:
         sys.stderr.write(f"pool {path.stem}: {why}; not all of it could be done: {'; '.join(failed)}\n")
     return not failed

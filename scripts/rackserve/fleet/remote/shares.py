@@ -22,6 +22,9 @@ LINE = re.compile(r"[a-z0-9][a-z0-9-]* \d{1,4}/\d{1,4}")
 FOUND = re.compile(r'found=(?P<found>yes|no)(?:.*?value="(?P<value>.*?)"(?:, type=.*)?)?\s*$')
 STAT = "show stat -1 6 -1"
 IDENT = "rackserve-canary"
+# srv_admin_state: in maintenance or drained, by an operator, by the server that it follows, or otherwise. 0x04 only says how the
+# configuration began.
+OUT = 0x01 | 0x02 | 0x08 | 0x10 | 0x20 | 0x40
 # Sessions end within a moment of being told so.
 CUT_SECONDS = 2.0
 
@@ -203,6 +206,17 @@ def drop_old(asked: dict[str, Any]) -> int:
     return running
 
 
+def in_service(asked: dict[str, Any]) -> tuple[int, int]:
+    """Engines of stable that get requests, and how many the pool has."""
+    lines = ask(asked["socket"], f"show servers state pool-{asked['pool']}-stable", asked["seconds"]).splitlines()
+    if len(lines) < 2 or not lines[1].startswith("# "):
+        raise OSError(f"show servers state: {lines[:1]}")
+    names = lines[1].removeprefix("# ").split()
+    rows = [dict(zip(names, line.split(), strict=False)) for line in lines[2:] if line.strip()]
+    up = [row for row in rows if row["srv_op_state"] != "0" and not int(row["srv_admin_state"]) & OUT]
+    return len(up), len(rows)
+
+
 def cut(asked: dict[str, Any]) -> None:
     """Ends what runs on the canary, and what comes out of its queue meanwhile."""
     backend = f"pool-{asked['pool']}-canary"
@@ -215,13 +229,16 @@ def cut(asked: dict[str, Any]) -> None:
 
 
 def stop_run(asked: dict[str, Any]) -> str | None:
-    """The run of this pool gets no share any more, whatever its controller does next. Returns its name."""
+    """The run of this pool gets no share any more, whatever its controller does next; `final`: nor may it begin again. Returns its
+    name."""
     path = record_path(asked)
     record = read_record(path)
     if record is None:
         return None
-    if not record.get("stopped"):
-        record["stopped"] = {"by": asked["by"], "why": asked["why"], "at": time.time(), "done": False}
+    before = record.get("stopped")
+    if not before or (asked["final"] and not before.get("final")):
+        fields = {"by": asked["by"], "why": asked["why"], "at": time.time(), "final": asked["final"]}
+        record["stopped"] = {**fields, "done": False}
         write(path, json.dumps(record, sort_keys=True), path.parent)
     return str(record.get("run"))
 
@@ -237,7 +254,8 @@ def mark_done(asked: dict[str, Any]) -> None:
 def settle(asked: dict[str, Any], told: dict[str, Any]) -> None:
     """What keeps it at 0: the run, the file, and whoever gave a share before he could know."""
     with alone(Path(asked["records"])):
-        told["run"], told["run_error"] = tried(lambda: stop_run(asked))
+        if asked["stop"]:
+            told["run"], told["run_error"] = tried(lambda: stop_run(asked))
         told["file_before"], told["file_error"] = tried(lambda: put_file(asked, None))
         if not told["live_error"]:
             _, told["live_error"] = tried(lambda: drop_live(asked))
@@ -249,9 +267,24 @@ def settle(asked: dict[str, Any], told: dict[str, Any]) -> None:
 
 def back(asked: dict[str, Any]) -> dict[str, Any]:
     """The share to 0. Every part is tried, whatever becomes of the others."""
-    before, live_error = tried(lambda: drop_live(asked))
-    told = {"live_before": before, "live_after": None, "live_error": live_error}
-    told |= {"file_before": None, "file_error": "", "run": None, "run_error": ""}
+    told = {
+        "live_before": None,
+        "live_after": None,
+        "live_error": "",
+        "file_before": None,
+        "file_error": "",
+        "run": None,
+    }
+    told |= {"run_error": "", "running": None, "waiting": None, "old_running": None, "old_error": "", "refused": ""}
+    told["stable"], _ = tried(lambda: in_service(asked))
+    if told["stable"] and not told["stable"][0] and not asked["force"]:
+        told["live_before"], told["live_error"] = tried(lambda: live(asked))
+        told["live_after"] = told["live_before"]
+        if told["live_before"] is not None:
+            told["refused"] = "stable has no engine in service, so all requests would be refused: nothing was changed"
+            return told
+    before, told["live_error"] = tried(lambda: drop_live(asked))
+    told["live_before"] = before
     _, lock_error = tried(lambda: settle(asked, told))
     if lock_error:
         told["run_error"] = lock_error
