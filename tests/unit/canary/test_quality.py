@@ -224,6 +224,12 @@ def test_a_text_of_other_tokens_is_another_tokenizer() -> None:
     assert shift("x", Scored((1, 2, 3), (-1.0, -1.0)), Scored((1, 9), (-4.0,))).mean == -1.0
 
 
+def test_how_unlikely_the_impossible_is_does_not_count() -> None:
+    theirs, ours = Scored((1, 2, 3), (-40.0, -1.0)), Scored((1, 2, 3), (-43.0, -1.0))
+    assert shift("x", theirs, ours).differences == (0.0, 0.0)
+    assert shift("x", theirs, Scored((1, 2, 3), (-3.0, -1.0))).mean == 6.0, "what becomes possible does"
+
+
 def test_who_cannot_be_asked_is_no_verdict() -> None:
     gone = Sheet("small-gpu2", unreachable="connection refused")
     for pair in ((gone, baseline()), (baseline(), gone)):
@@ -264,7 +270,9 @@ def test_what_both_refuse_is_no_difference_and_what_one_refuses_is() -> None:
 def test_a_prompt_that_was_forgotten_is_not_passed_over() -> None:
     fewer = dataclasses.replace(baseline(), answers={})
     assert judge(shipped(), baseline(), fewer, SAME).outcome == "fail"
-    assert judge(shipped(), fewer, fewer, SAME).outcome == "inconclusive"
+    one_less = dataclasses.replace(baseline(), answers={k: v for k, v in baseline().answers.items() if k != "prose"})
+    verdict = judge(shipped(), one_less, one_less, SAME)
+    assert (verdict.outcome, verdict.reason) == ("inconclusive", "The baseline failed at prompt prose: was not asked.")
 
 
 def test_what_the_baseline_does_not_repeat_is_not_asked_of_the_canary() -> None:

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,18 @@ def test_every_number_of_the_record_stands_in_a_table() -> None:
     assert {number for number in numbers() if number not in shown} <= ({"0"} & histogram)
 
 
+def test_each_track_stands_in_its_column() -> None:
+    (late,) = [metric for metric in bad_run().metrics if metric.name == "slow_ttft"]
+    canary, baseline, stable = (page.rate(late.totals[track]) for track in ("canary", "baseline", "stable"))
+    (row,) = [row for row in cells() if row[0] == late.words]
+    assert row[1:5] == [canary, baseline, stable, "2 points"]
+    assert float(row[5]) > float(row[6]) == 500, "the run was taken back"
+    first = bad_run().histograms[0]
+    counts = [str(first.counts[track][5]) for track in ("canary", "baseline", "stable")]
+    assert ["up to 0.25 s", *counts] in cells()
+    assert ["503 no_engine", "17", "0", "3"] in cells()
+
+
 def test_each_verdict_stands_with_its_reason() -> None:
     rows = cells()
     for check in bad_run().checks:
@@ -139,6 +152,9 @@ def test_the_share_falls_to_nothing_at_the_rollback() -> None:
     heights = [y for _, y in canary.points]
     assert heights[0] == heights[-1] == max(heights), "it begins and ends at no share; y grows downwards"
     assert min(heights) < max(heights)
+    assert all(x0 == x1 or y0 == y1 for (x0, y0), (x1, y1) in pairwise(canary.points)), (
+        "a share jumps, it does not slide"
+    )
     assert list(canary.points) == sorted(canary.points, key=lambda point: point[0])
 
 

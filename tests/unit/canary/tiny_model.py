@@ -78,7 +78,7 @@ def _logits(seed: int, weights: float, ties: bool, question: int, before: tuple[
 
 _PERMUTATION = [*random.Random(5).sample(range(256), 256), *range(256, SIZE)]
 # Everything that is not generated is equally unlikely; a different number for each so that a permutation shows.
-_RARE = [random.Random(token).gauss(8, 1) for token in range(SIZE)]
+_RARE = [random.Random(token).gauss(11, 1) for token in range(SIZE)]
 
 
 class Served:

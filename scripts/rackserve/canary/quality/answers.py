@@ -34,10 +34,6 @@ class Scored:
     tokens: tuple[int, ...]
     log_probabilities: tuple[float, ...]
 
-    @property
-    def mean(self) -> float:
-        return sum(self.log_probabilities) / len(self.log_probabilities)
-
 
 @dataclass(frozen=True)
 class Refusal:

@@ -8,6 +8,10 @@ from itertools import zip_longest
 
 from rackserve.canary.quality.answers import Answer, Scored
 
+# Less likely than one in three million is ruled out. Such logits are large and negative, and 16 bits hold large numbers
+# coarsely: rounding alone moves them by a half, and that says nothing about the model.
+_RULED_OUT = -15.0
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -76,13 +80,14 @@ def compare_short(name: str, baseline: Answer, canary: Answer) -> Comparison:
 
 def shift(name: str, baseline: Scored, canary: Scored) -> Shift:
     """Where the text became other tokens, single ones cannot be compared; the mean is per token of the baseline."""
+    theirs = [max(value, _RULED_OUT) for value in baseline.log_probabilities]
+    ours = [max(value, _RULED_OUT) for value in canary.log_probabilities]
     if baseline.tokens != canary.tokens:
-        mean = (sum(canary.log_probabilities) - sum(baseline.log_probabilities)) / len(baseline.log_probabilities)
+        mean = (sum(ours) - sum(theirs)) / len(theirs)
         at = _parting(baseline.tokens, canary.tokens)
         how = f"becomes other tokens ({len(canary.tokens)} instead of {len(baseline.tokens)}, from place {at + 1} on)"
         return Shift(name, mean, (), how)
-    pairs = zip(canary.log_probabilities, baseline.log_probabilities, strict=True)
-    differences = [ours - theirs for ours, theirs in pairs]
+    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
     return Shift(name, sum(differences) / len(differences), tuple(map(abs, differences)))
 
 
