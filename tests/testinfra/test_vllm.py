@@ -84,6 +84,17 @@ def test_units_are_active_and_start_with_the_machine(
         assert service.is_enabled, unit(engine)
 
 
+def test_units_that_crash_again_and_again_are_tried_more_and_more_rarely(
+    host: Host, engines: list[dict[str, Any]]
+) -> None:
+    """systemd 254 and newer can; older ones have no such property."""
+    version = int(host.run("systemctl --version").stdout.split()[1])
+    for engine in engines:
+        unit = f"vllm@{engine['name']}"
+        longest = host.check_output(f"systemctl show -P RestartMaxDelayUSec {unit}")
+        assert longest == ("5min" if version >= 254 else ""), unit
+
+
 def test_engines_generate_a_token_with_the_key(host: Host, engines: list[dict[str, Any]]) -> None:
     for engine in engines:
         assert ask(host, engine, keyed=True) == {"status": 200, "tokens": 1}, engine["engine"]
