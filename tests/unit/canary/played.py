@@ -18,6 +18,7 @@ from rackserve.canary.run.world import (
     DONE,
     NOTHING,
     BalancerSeen,
+    Beat,
     Claim,
     Ended,
     EngineSeen,
@@ -61,6 +62,7 @@ class Balancer:
     silent: float = 1e9
     fall_back: bool = True
     down: bool = False
+    stopped: bool = False
     epoch: int = 0
     sums: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -84,10 +86,11 @@ class Played:
         self.no_figures = ""
         self.events: list[Event] = []
         self.highest = 0
-        self.unserved = self.hurt = self.tried = 0.0
+        self.unserved = self.hurt = self.crowd = 0.0
         self.hook: Callable[[str], None] = lambda _: None
         self.violations: list[str] = []
         self.may_rise = True
+        self.stopped = ""
         self.edit: Callable[[Played], None] = lambda _: None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Played":
@@ -111,7 +114,7 @@ class Played:
         self.now += seconds
         for one in self.balancers.values():
             if one.claim and one.fall_back and self.now - one.beaten > one.silent:
-                one.live = one.file = NOTHING
+                one.live, one.file, one.stopped = NOTHING, NOTHING, True
             self._use(one, seconds * self.requests / len(self.balancers))
 
     def serving(self, one: Balancer, track: Track) -> list[str]:
@@ -135,6 +138,7 @@ class Played:
             served = engines or self.serving(one, "stable")
             if not served:
                 self.unserved += requests
+            self.crowd = max(self.crowd, parts[track] / 1000 / max(len(engines), 1)) if engines else self.crowd
             self._count(one, track, requests, missed, served)
 
     def _count(self, one: Balancer, track: Track, requests: float, missed: bool, served: list[str]) -> None:
@@ -142,7 +146,6 @@ class Played:
         self.hurt += requests * sum(
             name in self.release.broken and self.engines[name].release == NEW for name in served
         )
-        self.tried += requests * new
         one.sums[track, ""] = one.sums.get((track, ""), 0.0) + requests
         for metric in METRICS:
             rate = self.rates.get(metric, 0.0) + new * self.release.rates.get(metric, 0.0)
@@ -193,7 +196,7 @@ class Played:
             return Outcome(Ended.FAILED, said)
 
         def one(balancer: Balancer) -> None:
-            balancer.claim, balancer.beaten = claim, self.now
+            balancer.claim, balancer.beaten, balancer.stopped = claim, self.now, False
 
         return self._each(one, "claim")
 
@@ -203,19 +206,29 @@ class Played:
 
         return self._each(one, "unclaim")
 
-    def beat(self, claim: Claim, silent_seconds: float, fall_back: bool) -> str:
+    def beat(self, claim: Claim, silent_seconds: float, fall_back: bool) -> Beat:
         for one in self.balancers.values():
             if one.claim and one.claim.run != claim.run:
-                return f"run {one.claim.run} by {one.claim.by} has it"
+                return Beat(taken=f"run {one.claim.run} by {one.claim.by} has it")
             if one.claim and not one.down:
                 one.beaten, one.silent, one.fall_back = self.now, silent_seconds, fall_back
-        return ""
+        return Beat(stopped=self.stopped)
 
     def set_share(self, share: Share) -> Outcome:
         if not self.may_rise and any(
             share.canary > min(one.live.canary, one.file.canary) for one in self.balancers.values() if not one.down
         ):
             self.violations.append(f"the share rises to {share} though it must not")
+
+        refusing = [
+            name
+            for name, one in self.balancers.items()
+            if one.stopped and share.canary > one.live.canary and not one.down
+        ]
+        if refusing:
+            return Outcome(
+                Ended.UNDONE, f"{refusing[0]}: the run was silent, and its watchdog has ended it: begin it again"
+            )
 
         def one(balancer: Balancer) -> None:
             balancer.file = share

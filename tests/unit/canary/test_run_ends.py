@@ -156,3 +156,16 @@ def test_a_canary_that_turns_bad_while_it_is_promoted_never_leaves_users_without
         return
     assert (record.at, record.over) == (State.ROLLED_BACK, True), record
     assert world.faults(OLD) == []
+    assert world.crowd <= 1 / fewest + 0.001, "an engine got more than what it carries at the peak"
+
+
+def test_an_engine_that_falls_after_its_promotion_halts_the_run_and_the_others_serve_on(tmp_path: Path) -> None:
+    world = Played(plan(4))
+    controller = start(world, tmp_path)
+    until(controller, world, lambda: controller.record.turn == 1)
+    world.engines["e1"].release = None
+    record = to_the_end(controller, world, seconds=300)
+    assert (record.at, record.halted_from) == (State.HALTED, State.PROMOTING)
+    assert record.reason.startswith("Engine e1 runs small-2 and its checks fail at lb1, lb2.")
+    assert world.unserved == 0
+    assert world.share > 0

@@ -68,18 +68,20 @@ def cut_off(world: Played, name: str, midway: bool) -> None:
         hook("")
 
 
-@pytest.mark.parametrize("name", ["lb1", "lb2"])
-def test_a_balancer_that_cannot_be_reached_at_any_turn_only_delays(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "seconds"), [("lb1", 20), ("lb2", 20), ("lb2", 50)])
+def test_a_balancer_that_cannot_be_reached_at_any_turn_only_delays(tmp_path: Path, name: str, seconds: float) -> None:
+    """Also when its watchdog has taken the share back there meanwhile, after 30 s; but promotion goes back then."""
     for number, turn in enumerate(turns(plan(3, **SHORT), tmp_path)):
         world = turn.world
         cut_off(world, name, midway=number % 2 == 0)
         controller = turn.controller(tmp_path, Disk())
-        outlast(turn, controller, 20)
+        outlast(turn, controller, seconds)
         world.hook = lambda _: None
         world.balancers[name].down = False
         record = to_the_end(controller, world)
-        assert record.at is State.DONE, (number, turn.record, record)
-        assert world.faults(NEW) == [], (number, turn.record)
+        taken_back = "taken to 0 while engines were promoted" in record.reason and seconds > 30
+        assert record.at is (State.ROLLED_BACK if taken_back else State.DONE), (number, turn.record, record)
+        assert world.faults(NEW if record.at is State.DONE else OLD) == [], (number, turn.record)
 
 
 def test_a_balancer_out_of_reach_does_not_keep_a_bad_canary_on_the_other(tmp_path: Path) -> None:
@@ -270,3 +272,18 @@ def test_a_run_that_lost_its_pool_touches_nothing_any_more(tmp_path: Path) -> No
     _, record = edited(world, spoil, tmp_path)
     assert record.at is State.HALTED
     assert "The run has lost its pool: run r9 by eve@desk has it." in record.reason
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_share_that_a_person_took_back_for_good_takes_the_engines_back_too(tmp_path: Path, level: int) -> None:
+    world = Played(plan(4))
+
+    def spoil(played: Played) -> None:
+        played.stopped = "eve@desk at 10:00: users complain"
+        for one in played.balancers.values():
+            one.live = one.file = NOTHING
+
+    controller, _ = edited(world, spoil, tmp_path, level)
+    record = to_the_end(controller, world)
+    assert (record.at, world.faults(OLD)) == (State.ROLLED_BACK, [])
+    assert "Its share was taken back: eve@desk at 10:00: users complain." in record.reason

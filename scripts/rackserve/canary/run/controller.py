@@ -3,7 +3,7 @@ process goes on from what it sees and from what is on disk."""
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rackserve.canary.judge.verdict import Verdict, judge
@@ -15,7 +15,7 @@ from rackserve.canary.run.goto import held, may_fall_back
 from rackserve.canary.run.journal import Journal, JournalError
 from rackserve.canary.run.plan import Plan
 from rackserve.canary.run.record import Act, Effect, Moment, Record, State, Why
-from rackserve.canary.run.world import NOTHING, Ended, Outcome, Seen, World
+from rackserve.canary.run.world import NOTHING, Beat, Ended, Outcome, Seen, World
 
 LOOK_SECONDS = 1.0
 # So that one lost beat, or two, are no silence yet.
@@ -53,7 +53,7 @@ class Controller:
         self._falls_back = True
         self._answered: set[str] = set()
         self._said = ""
-        self._lost = ""
+        self._heard = Beat()
 
     def run(self) -> Record:
         """Until the run is over, or halted without a user on the canary. Does not raise for what can happen in operation."""
@@ -73,7 +73,7 @@ class Controller:
     def tick(self) -> bool:
         """One look and what follows from it. Whether there may be more to do at once."""
         now = self._clock()
-        seen = replace(self._world.observe(), orders=self._journal.orders(self.record.answers), lost=self._lost)
+        seen = replace(self._world.observe(), orders=self._journal.orders(self.record.answers), **asdict(self._heard))
         self._beat(seen, now)
         # What was counted counts, whether it could be written down or not.
         self.record, verdict = self._judged(seen, now)
@@ -101,7 +101,7 @@ class Controller:
         early = self._beaten is not None and now.after(self._beaten) < self.plan.watchdog_seconds / _BEATS
         if early and fall_back is self._falls_back:
             return
-        self._lost = self._world.beat(self.plan.claim, self.plan.watchdog_seconds, fall_back)
+        self._heard = self._world.beat(self.plan.claim, self.plan.watchdog_seconds, fall_back)
         self._beaten, self._falls_back = now, fall_back
 
     def _judged(self, seen: Seen, now: Moment) -> tuple[Record, Verdict]:

@@ -31,8 +31,8 @@ def decide(plan: Plan, record: Record, seen: Seen, verdict: Verdict, now: Moment
         return Next(ordered(plan, record, seen, waiting[0], now))
     if record.over:
         return Next(record)
-    if seen.lost and record.at not in (State.ROLLED_BACK, State.DONE, State.HALTED, State.PREFLIGHT):
-        return Next(halted(plan, record, f"The run has lost its pool: {seen.lost}."))
+    if lost := _lost(plan, record, seen, now):
+        return Next(lost)
     if record.exposed and verdict.outcome == "fail" and not flipping(plan, record):
         found = back(plan, record, seen, verdict.reason, now, dead=bool(death(plan, record, seen)))
         # Halted already, and nowhere to go: nothing new to tell.
@@ -46,6 +46,17 @@ def decide(plan: Plan, record: Record, seen: Seen, verdict: Verdict, now: Moment
     return _guarded(plan, record, seen, verdict, now)
 
 
+def _lost(plan: Plan, record: Record, seen: Seen, now: Moment) -> Record | None:
+    """Somebody else has the pool: nothing is touched any more. Or a person took the share back: the engines follow it."""
+    if record.at in (*_ENDING, State.PREFLIGHT):
+        return None
+    if seen.taken and record.at is not State.HALTED:
+        return halted(plan, record, f"The run has lost its pool: {seen.taken}.")
+    if seen.stopped and not flipping(plan, record) and record.where is not State.ROLLING_BACK:
+        return back(plan, record, seen, f"Its share was taken back: {seen.stopped}.", now)
+    return None
+
+
 def _guarded(plan: Plan, record: Record, seen: Seen, verdict: Verdict, now: Moment) -> Next:
     if record.at is not State.PREFLIGHT and (said := drifted(plan, record, seen)):
         if record.hold and record.hold.why is Why.EDITED:
@@ -56,6 +67,8 @@ def _guarded(plan: Plan, record: Record, seen: Seen, verdict: Verdict, now: Mome
         return Next(halted(plan, record, down))
     if unasked := _unasked(seen):
         by_hand = record.hold is not None and record.hold.why in BY_HAND
+        # Its watchdog may take the share back before it can be asked again.
+        record = record.model_copy(update={"adrift": record.exposed and bool(seen.unreachable)})
         return Next(record if by_hand else held(plan, record, Why.BALANCER, unasked))
     record = released(record, Why.BALANCER)
     if record.exposed and seen.totals is None:

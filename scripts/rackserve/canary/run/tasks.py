@@ -76,7 +76,12 @@ def _prepare(plan: Plan, record: Record) -> tuple[Effect, ...]:
 
 
 def _smoke(plan: Plan, record: Record) -> tuple[Effect, ...]:
-    return (Effect(act=Act.SMOKE, engine=plan.canary), Effect(act=Act.QUALITY, engine=plan.canary))
+    # Claimed again: a run that was silent for too long comes through here before its share may rise.
+    return (
+        Effect(act=Act.CLAIM),
+        Effect(act=Act.SMOKE, engine=plan.canary),
+        Effect(act=Act.QUALITY, engine=plan.canary),
+    )
 
 
 def _step(plan: Plan, record: Record) -> tuple[Effect, ...]:

@@ -82,7 +82,8 @@ class Order:
 @dataclass(frozen=True)
 class Seen:
     """One look. `unreachable`: balancer -> why. `totals` None: the figures' source does not answer, `no_figures` says why; a sum
-    that lacks one balancer is no sum. `orders` come from the journal's directory, oldest first, unanswered ones only."""
+    that lacks one balancer is no sum. `orders` come from the journal's directory, oldest first, unanswered ones only; `taken` and
+    `stopped` from the last beat."""
 
     balancers: Mapping[str, BalancerSeen]
     engines: Mapping[str, EngineSeen]
@@ -90,7 +91,8 @@ class Seen:
     totals: Totals | None = None
     no_figures: str = ""
     orders: tuple[Order, ...] = ()
-    lost: str = ""
+    taken: str = ""
+    stopped: str = ""
 
 
 class Ended(StrEnum):
@@ -107,6 +109,15 @@ class Outcome:
 
 
 DONE = Outcome(Ended.DONE)
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What balancers say to a beat, empty where all is well. `taken`: another run has the pool, or none. `stopped`: a person has
+    taken this run's share back for good. A watchdog that did it is neither: the share shows it, and claim begins anew."""
+
+    taken: str = ""
+    stopped: str = ""
 
 
 class Claim(Frozen):
@@ -139,14 +150,15 @@ class World(Protocol):
     def observe(self) -> Seen: ...
 
     def claim(self, claim: Claim) -> Outcome:
-        """The pool at every balancer, for this run alone. FAILED: another has it; the reason says who, what, since, run id."""
+        """The pool at every balancer, for this run alone; again before users meet the canary, for a watchdog may have ended it.
+        FAILED: another has it, or a person has stopped this one; the reason says who, what, since, run id."""
         ...
 
     def unclaim(self, claim: Claim) -> Outcome: ...
 
-    def beat(self, claim: Claim, silent_seconds: float, fall_back: bool) -> str:
+    def beat(self, claim: Claim, silent_seconds: float, fall_back: bool) -> Beat:
         """At every balancer that answers: the run lives. After `silent_seconds` without it a balancer sets the share to 0 by
-        itself, unless not `fall_back`: then stable could not carry it. Returns why the claim is lost; empty: it is held."""
+        itself, unless not `fall_back`: then stable could not carry it."""
         ...
 
     def set_share(self, share: Share) -> Outcome:
