@@ -385,10 +385,10 @@ def canary_of(**more: Any) -> Canary:
     return Canary(**{**fields, **more})
 
 
-def plan(engines: int = 4, fewest: int = 1, **more: Any) -> Plan:
+def plan(engines: int = 4, fewest: int = 1, release: str = NEW, **more: Any) -> Plan:
     names = tuple(f"e{number}" for number in range(1, engines + 1))
     nodes = {name: f"gpu{number}" for number, name in enumerate(names, 1)}
-    wish = Wish("r1", "small", NEW, OLD, "ann@desk", 1.0, names, nodes, fewest)
+    wish = Wish("r1", "small", release, OLD, "ann@desk", 1.0, names, nodes, fewest, trial=release == OLD)
     return plan_of(wish, canary_of(**more))
 
 

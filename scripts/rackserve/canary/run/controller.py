@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from rackserve.canary.judge.verdict import Outcome as Said
 from rackserve.canary.judge.verdict import Verdict, judge
 from rackserve.canary.run.adrift import resumed
 from rackserve.canary.run.after import after
@@ -15,11 +16,14 @@ from rackserve.canary.run.goto import held, may_fall_back
 from rackserve.canary.run.journal import Journal, JournalError
 from rackserve.canary.run.plan import Plan
 from rackserve.canary.run.record import Act, Effect, Moment, Record, State, Why
+from rackserve.canary.run.timeline import Checked, Told, look
 from rackserve.canary.run.world import NOTHING, Beat, Ended, Outcome, Seen, World
 
 LOOK_SECONDS = 1.0
 # So that one lost beat, or two, are no silence yet.
 _BEATS = 4
+_CHECKS = (Act.CHECK, Act.SMOKE, Act.QUALITY)
+_ANSWERS: dict[Ended, Said] = {Ended.DONE: "pass", Ended.FAILED: "fail", Ended.UNDONE: "source_unreachable"}
 _NOBODY = Verdict("inconclusive", "No user is on the canary.")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -79,7 +83,7 @@ class Controller:
         self.record, verdict = self._judged(seen, now)
         record = self.record
         chosen = decide(self.plan, record, seen, verdict, now)
-        if not self._wrote(chosen.record, verdict):
+        if not self._wrote(chosen.record, record, verdict):
             return False
         if chosen.effect is None:
             return (
@@ -88,7 +92,10 @@ class Controller:
                 or chosen.record.adrift != record.adrift
             )
         outcome = self._do(chosen.effect)
-        kept = self._wrote(after(self.plan, chosen.record, chosen.effect, outcome, self._clock()), verdict)
+        if chosen.effect.act in _CHECKS and outcome.kind in _ANSWERS:
+            name, at = str(chosen.effect), self._clock().wall
+            self._journal.note(Checked(at=at, name=name, outcome=_ANSWERS[outcome.kind], reason=outcome.reason))
+        kept = self._wrote(after(self.plan, chosen.record, chosen.effect, outcome, self._clock()), record, verdict)
         if outcome.kind is not Ended.DONE:
             self._line(f"{chosen.effect}: {outcome.reason or outcome.kind.value}")
         return kept and outcome.kind is Ended.DONE
@@ -111,7 +118,7 @@ class Controller:
         record, window = counted(self.plan, self.record, seen, now, dead)
         return record, judge(window, self.plan.rules(latency=fair(record)))
 
-    def _wrote(self, record: Record, verdict: Verdict) -> bool:
+    def _wrote(self, record: Record, judged: Record, verdict: Verdict) -> bool:
         """Puts it on disk where it differs, and it counts from then on. False: it could not be written, and nothing may be done."""
         before, written = self.record, self._written
         if record == written:
@@ -128,9 +135,10 @@ class Controller:
         self.record = self._written = record.model_copy(update={"untold": ()}) if told else record
         for event in told:
             self._world.tell(event)
+            self._journal.note(Told(at=self._clock().wall, event=event))
             self._line(event.said if event.kind != "traffic" else f"{event.said}: {event.before} -> {event.after}")
         self._reply()
-        self._note(written, verdict)
+        self._note(written, judged, verdict)
         return True
 
     def _reply(self) -> None:
@@ -139,33 +147,12 @@ class Controller:
                 self._journal.answer(name, said)
                 self._answered.add(name)
 
-    def _note(self, before: Record | None, verdict: Verdict) -> None:
+    def _note(self, before: Record | None, judged: Record, verdict: Verdict) -> None:
         record = self.record
-        if before and (record.state, record.share, record.mark) == (before.state, before.share, before.mark):
+        shown = (record.state, record.over, record.level, record.share, record.mark)
+        if before and shown == (before.state, before.over, before.level, before.share, before.mark):
             return
-        self._journal.note(
-            {
-                "at": self._clock().wall,
-                "state": record.state.value,
-                "level": record.level,
-                "canary": record.share.canary,
-                "baseline": record.share.baseline,
-                "outcome": verdict.outcome,
-                "reason": verdict.reason,
-                "requests": [record.window.canary_requests, record.window.baseline_requests],
-                "findings": [
-                    {
-                        "metric": one.metric,
-                        "canary": [one.canary.bad, one.canary.of],
-                        "baseline": [one.baseline.bad, one.baseline.of],
-                        "log_e": max(one.log_e, one.log_e_absolute),
-                        "log_limit": one.log_limit,
-                        "decides": one.decides,
-                    }
-                    for one in verdict.findings
-                ],
-            }
-        )
+        self._journal.note(look(self._clock().wall, record, judged, verdict))
 
     def _line(self, said: str) -> None:
         if said != self._said:

@@ -188,6 +188,8 @@ def _advanced(plan: Plan, record: Record, now: Moment) -> Record:
         unfinished = record.task < len(tasks(plan, record))
         return record.model_copy(update={"phase": Phase.ACT}) if unfinished else _next_turn(plan, record)
     level = record.level + 1
+    if level == len(plan.levels) and plan.trial:
+        return entered(record, State.ROLLING_BACK, now, reason="The trial is over, and nothing was found.")
     if level == len(plan.levels):
         found = entered(record, State.PROMOTING, now, turn=0)
         return told(plan, found, "step", f"promoting {plan.release}, engine by engine")

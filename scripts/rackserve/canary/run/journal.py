@@ -10,20 +10,19 @@ one before or the whole one. What is damaged all the same is said, and never tak
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rackserve.canary.run.plan import Plan
 from rackserve.canary.run.record import Record
-from rackserve.canary.run.world import Order
+from rackserve.canary.run.world import Frozen, Order
 
 _ENTRY = re.compile(r"\d{8}")
 _ORDER = re.compile(r"\d{19}-[a-z]+-[0-9a-f]{8}")
@@ -176,10 +175,17 @@ class Journal:
         except OSError:
             return None
 
-    def note(self, line: Mapping[str, Any]) -> None:
+    def note(self, line: Frozen) -> None:
         """For the report. Never raises: a report with a gap is better than a run that stops for it."""
         with suppress(OSError), (self.directory / "timeline.jsonl").open("a") as file:
-            file.write(json.dumps(line, sort_keys=True) + "\n")
+            file.write(f"{line.model_dump_json()}\n")
+
+    def timeline(self) -> str:
+        """Empty where there is none."""
+        try:
+            return (self.directory / "timeline.jsonl").read_text()
+        except OSError:
+            return ""
 
 
 def name_of(kind: Kind, wall_nanoseconds: int, chance: str) -> str:

@@ -29,7 +29,8 @@ class Level(Frozen):
 
 
 class Plan(Frozen):
-    """`before`: the release that the engines run now, and go back to. `baseline` None: stable is the control, and latency is judged
+    """`before`: the release that the engines run now, and go back to. `trial`: A against A, to see how often a good release is taken
+    back; it ends before promotion. `baseline` None: stable is the control, and latency is judged
     only where the engines have equal loads. `fewest`: engines that carry today's peak. Rates, not percentages."""
 
     run: str
@@ -52,6 +53,8 @@ class Plan(Frozen):
     tolerances: dict[Metric, float]
     limits: dict[Metric, float]
     measured_only: frozenset[Metric]
+    same_model: bool = False
+    trial: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -99,6 +102,8 @@ class Wish:
     fewest: int
     canary: str | None = None
     limits: Mapping[Metric, float] | None = None
+    same_model: bool = False
+    trial: bool = False
 
 
 def plan_of(wish: Wish, canary: Canary) -> Plan:
@@ -148,6 +153,8 @@ def plan_of(wish: Wish, canary: Canary) -> Plan:
         tolerances=tolerances,
         limits=dict(wish.limits or {}),
         measured_only=frozenset(canary.measured_only),
+        same_model=wish.same_model or wish.trial,
+        trial=wish.trial,
         notes=notes,
     )
 

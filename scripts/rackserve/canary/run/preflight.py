@@ -38,8 +38,10 @@ def objections(plan: Plan, seen: Seen) -> Objections:
             refused.append(
                 f"engine {name} runs {engine.release}, the pool's release is {plan.before}: run playbooks/release.yml first"
             )
-    if plan.release == plan.before:
-        refused.append(f"{plan.release} is what pool {plan.pool} runs already")
+    if plan.release == plan.before and not plan.trial:
+        refused.append(
+            f"{plan.release} is what pool {plan.pool} runs already: a trial of A against A is asked for as such"
+        )
     notes = (
         [] if seen.totals is not None else [f"figures do not come yet, and nothing rises without: {seen.no_figures}"]
     )
