@@ -23,7 +23,9 @@ class Point:
     disk: Disk
 
 
-def points(world: Played, directory: Path, spoil: Callable[[Played], None] = lambda _: None) -> list[Point]:
+def points(
+    world: Played, directory: Path, spoil: Callable[[Played], None] = lambda _: None, seconds: float = 5000
+) -> list[Point]:
     """Every one of a whole run at which something is different from the one before. `spoil` may change the release on the way."""
     disk, found = Disk(), []
     last: list[object] = [None]
@@ -38,7 +40,7 @@ def points(world: Played, directory: Path, spoil: Callable[[Played], None] = lam
     controller = start(world, directory, disk.write)
     world.hook = disk.hook = remember
     world.edit = spoil
-    to_the_end(controller, world)
+    to_the_end(controller, world, seconds)
     return found
 
 
@@ -48,8 +50,8 @@ def taken_up(point: Point, directory: Path, target: Path, away: float) -> tuple[
     point.disk.lay(directory, target)
     world.pass_(away)
     world.may_rise = False
-    record = to_the_end(again(world, target), world)
-    assert record.over, (point.name, record.at, record.hold, record.reason)
+    record = to_the_end(again(world, target), world, seconds=400)
+    assert record.over or record.at is State.HALTED, (point.name, record.at, record.hold, record.reason)
     return world, record.at
 
 
@@ -63,6 +65,24 @@ KINDS: dict[str, tuple[Release, Callable[[Played], None], int, set[State]]] = {
     "errors": (Release({"errors": 0.05}), lambda _: None, 1, {State.ROLLED_BACK}),
     "turns bad while promoted": (Release(), spoil_promotion, 3, {State.ROLLED_BACK}),
 }
+
+
+@pytest.mark.parametrize("away", [1.0, 40.0])
+def test_killed_anywhere_it_never_routes_to_an_engine_that_did_not_start(tmp_path: Path, away: float) -> None:
+    """It halts again, with equal balancers, or a watchdog has ended it and everything is back."""
+    world = Played(plan(3, steps_percent=(5.0,), observe_seconds=5.0), Release(broken=frozenset({"e1"})))
+    found = [one for one in points(world, tmp_path, seconds=150) if one.world.share > 300]
+    assert len(found) > 10
+    for number, point in enumerate(found):
+        world, at = taken_up(point, tmp_path, tmp_path / f"{number}", away)
+        assert (world.hurt, world.unserved, world.violations) == (0, 0, []), (number, point.name)
+        assert len({(one.live, one.file) for one in world.balancers.values()}) == 1
+        if at is not State.HALTED:
+            assert at is State.ROLLED_BACK
+            assert away > 30
+            assert world.faults(OLD) == []
+
+
 # Less than the watchdog's 30 s, and more.
 AWAY = (1.0, 40.0)
 

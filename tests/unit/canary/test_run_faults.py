@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rackserve.canary.run.journal import Journal
+from rackserve.canary.run.journal import Journal, name_of
 from rackserve.canary.run.plan import Plan
 from rackserve.canary.run.record import Phase, Record, State, Why
 from rackserve.canary.run.world import NOTHING, Share
@@ -287,3 +287,41 @@ def test_a_share_that_a_person_took_back_for_good_takes_the_engines_back_too(tmp
     record = to_the_end(controller, world)
     assert (record.at, world.faults(OLD)) == (State.ROLLED_BACK, [])
     assert "Its share was taken back: eve@desk at 10:00: users complain." in record.reason
+
+
+def test_without_its_control_a_canary_is_not_found_good(tmp_path: Path) -> None:
+    """Its requests fail, so beside it everything is well; that counts for nothing, then and afterwards."""
+    world = Played(plan(4))
+
+    def spoil(played: Played) -> None:
+        played.engines["e1"].release = None
+
+    controller, record = edited(world, spoil, tmp_path, level=0)
+    assert record.hold is not None
+    assert (record.hold.why, world.share) == (Why.CONTROL, 50)
+    assert "no engine of baseline is up" in record.hold.reason
+    world.engines["e1"].release = OLD
+    assert to_the_end(controller, world).at is State.DONE
+    assert world.faults(NEW) == []
+
+
+def test_a_dead_engine_does_not_keep_the_others_from_coming_back(tmp_path: Path) -> None:
+    """The baseline's engine dies, the canary fails: the share goes, the canary's engine comes back, a person is told of the other."""
+    world = Played(plan(4))
+
+    def spoil(played: Played) -> None:
+        played.engines["e1"].release = None
+        played.release = Release({"errors": 1.0})
+
+    directory = tmp_path / "run"
+    controller = start(world, directory, on_disk)
+    until(controller, world, lambda: controller.record.phase is Phase.OBSERVE)
+    spoil(world)
+    record = to_the_end(controller, world, seconds=200)
+    assert (record.at, world.share, world.engines["e4"].release) == (State.HALTED, 0, OLD)
+    assert "undrain e1: its checks do not pass. scripts/canary resume tries again." in record.reason
+    assert [name for name in world.plan.engines if name in world.balancers["lb1"].drained] == ["e1"]
+    world.engines["e1"].release = OLD
+    Journal(directory, on_disk).order("resume", "r1", "bob@desk", None, name_of("resume", 10**18, "0123abcd"))
+    assert to_the_end(again(world, directory, on_disk), world).at is State.ROLLED_BACK
+    assert world.faults(OLD) == []

@@ -4,7 +4,7 @@ the run goes on as from any share: it is judged before it rises. Pure.
 """
 
 from rackserve.canary.run.after import intended
-from rackserve.canary.run.goto import back, entered, held, lowest, old_ones, released, settling, shares
+from rackserve.canary.run.goto import back, carried, entered, held, lowest, old_ones, released, settling, shares
 from rackserve.canary.run.plan import Plan
 from rackserve.canary.run.record import BY_HAND, Act, Effect, Moment, Phase, Record, State, Why
 from rackserve.canary.run.tasks import flipping, to_share
@@ -37,8 +37,9 @@ def reconciled(plan: Plan, record: Record, seen: Seen, now: Moment) -> tuple[Rec
     if record.at is State.PREFLIGHT:
         # The pool may be somebody else's still.
         return record.model_copy(update={"adrift": False}), None
-    ending = (State.ROLLING_BACK, State.HALTED, State.DONE, State.ROLLED_BACK)
-    if record.at in ending or flipping(plan, record):
+    if record.at is State.HALTED:
+        return _resting(plan, record, seen)
+    if record.at in (State.ROLLING_BACK, State.DONE, State.ROLLED_BACK) or flipping(plan, record):
         # Their tasks make balancers equal by themselves, and only ever lower.
         return _low(record, seen).model_copy(update={"adrift": False}), None
     known = shares(seen)
@@ -58,6 +59,15 @@ def reconciled(plan: Plan, record: Record, seen: Seen, now: Moment) -> tuple[Rec
     if any(one != target for one in known):
         return _making(plan, record, target), to_share(target)
     return _standing(plan, record, level, target, now), None
+
+
+def _resting(plan: Plan, record: Record, seen: Seen) -> tuple[Record, Effect | None]:
+    """Halted: nothing moves, but balancers do not differ either, where the lower share is one that stable can bear."""
+    found = _low(record, seen)
+    equal = all(one == found.share for one in shares(seen))
+    if equal or seen.unreachable or not (found.share.canary or carried(plan, record, seen)):
+        return found.model_copy(update={"adrift": False}), None
+    return _making(plan, found, found.share), to_share(found.share)
 
 
 def _until_all_answer(plan: Plan, record: Record, seen: Seen, known: list[Share]) -> tuple[Record, Effect | None]:

@@ -4,6 +4,7 @@ from rackserve.canary.run.figures import fresh
 from rackserve.canary.run.goto import entered, halted, held, released, told
 from rackserve.canary.run.plan import Plan
 from rackserve.canary.run.record import Act, Effect, Moment, Record, State, Why
+from rackserve.canary.run.tasks import tasks
 from rackserve.canary.run.world import Ended, Outcome, Share
 
 
@@ -70,7 +71,18 @@ def _failed(plan: Plan, record: Record, effect: Effect, outcome: Outcome, now: M
             return told(plan, found, "rolled_back", f"Rolling back: {reason}")
         case State.ROLLED_BACK | State.DONE:
             return record.model_copy(update={"task": record.task + 1, "intent": None, "reason": reason})
-        case State.ROLLING_BACK:
+        case State.ROLLING_BACK if record.gradual:
+            # Each engine has to take its part of the traffic along, so none is passed over.
             return halted(plan, record, f"{reason}. Before: {record.reason}")
+        case State.ROLLING_BACK:
+            return _passed_over(plan, record, effect, reason)
         case _:
             return halted(plan, record, reason)
+
+
+def _passed_over(plan: Plan, record: Record, effect: Effect, reason: str) -> Record:
+    """No user is on it any more, and the other engines are waited for: a dead one does not keep them out."""
+    script = tasks(plan, record)
+    later = (place for place in range(record.task, len(script)) if script[place].engine != effect.engine)
+    news = {"task": next(later, len(script)), "intent": None, "troubles": (*record.troubles, reason)}
+    return record.model_copy(update=news)

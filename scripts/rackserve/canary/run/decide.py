@@ -75,6 +75,12 @@ def _guarded(plan: Plan, record: Record, seen: Seen, verdict: Verdict, now: Mome
         said = f"figures do not come, and nothing rises without: {seen.no_figures}"
         return Next(record if record.hold and record.hold.why in BY_HAND else held(plan, record, Why.SOURCE, said))
     record = released(record, Why.SOURCE)
+    if alone := _without_control(plan, record, seen):
+        held_already = record.hold is not None and record.hold.why in (*BY_HAND, Why.CONTROL)
+        # What is counted now says nothing about before, nor about later.
+        return Next(record if held_already else held(plan, settling(plan, record, now), Why.CONTROL, alone))
+    if record.hold and record.hold.why is Why.CONTROL:
+        return Next(settling(plan, released(record, Why.CONTROL), now))
     if record.hold and record.hold.why in (*BY_HAND, Why.GATE):
         return Next(record)
     match record.phase:
@@ -97,6 +103,17 @@ def _fallen(plan: Plan, record: Record, seen: Seen) -> str:
                 f"Engine {engine} runs {plan.release} and its checks fail at {', '.join(seen.balancers)}. Engines of either release "
                 "that are healthy serve on"
             )
+    return ""
+
+
+def _without_control(plan: Plan, record: Record, seen: Seen) -> str:
+    """A canary that is compared with errors looks good. Before promotion somebody healthy has to serve what it is compared with."""
+    if record.at not in (State.STEP, State.LOAD_PARITY) or record.phase is Phase.ACT:
+        return ""
+    for name, each in seen.balancers.items():
+        serving = [engine for engine, track in each.tracks.items() if track == record.control and engine in each.up]
+        if not [engine for engine in serving if engine not in each.drained]:
+            return f"at balancer {name} no engine of {record.control} is up, so there is nothing to compare the canary with"
     return ""
 
 
@@ -144,6 +161,10 @@ def _completed(plan: Plan, record: Record, seen: Seen, now: Moment) -> Record:
             return settling(plan, record, now)
         case State.PROMOTING:
             return _promoted(plan, record, now)
+        case State.ROLLING_BACK if record.troubles:
+            told_why = "; ".join(record.troubles)
+            said = f"{record.reason} The share is back, and not every engine: {told_why}. scripts/canary resume tries again."
+            return halted(plan, record, said)
         case State.ROLLING_BACK:
             found = entered(record, State.ROLLED_BACK, now)
             return told(plan, found, "rolled_back", f"Every engine is back on {plan.before}. {record.reason}")

@@ -114,5 +114,7 @@ def back(plan: Plan, record: Record, seen: Seen, reason: str, now: Moment, dead:
     gradual = promoting and not carried(plan, record, seen) and not (dead and old)
     way = " Stable cannot carry all, so engines go back one by one." if gradual else ""
     share = lowest([*shares(seen), record.share]) if old else record.share
-    found = entered(record, State.ROLLING_BACK, now, reason=reason, gradual=gradual, adrift=False, share=share)
+    found = entered(
+        record, State.ROLLING_BACK, now, reason=reason, gradual=gradual, adrift=False, share=share, troubles=()
+    )
     return told(plan, found, "rolled_back", f"Rolling back: {reason}{way}")

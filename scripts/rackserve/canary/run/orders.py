@@ -1,5 +1,7 @@
 """What a person's order makes of the run. Pure. Each is answered once, with what came of it."""
 
+from typing import Any
+
 from rackserve.canary.run.goto import back, entered, told
 from rackserve.canary.run.plan import Plan
 from rackserve.canary.run.record import Hold, Moment, Record, State, Why
@@ -37,14 +39,22 @@ def _pause(record: Record, order: Order) -> Record:
 
 def _resume(record: Record, order: Order, now: Moment) -> Record:
     if record.at is State.HALTED and record.halted_from:
-        news = {"at": record.halted_from, "halted_from": None, "adrift": True, "intent": None, "limit_began": now}
+        news: dict[str, Any] = {
+            "at": record.halted_from,
+            "halted_from": None,
+            "adrift": True,
+            "intent": None,
+            "limit_began": now,
+        }
+        if record.halted_from is State.ROLLING_BACK:
+            news |= {"task": 0, "troubles": ()}
         return _answered(record.model_copy(update=news), order, f"goes on with {record.halted_from.value}")
     if record.hold is None:
         return _answered(record, order, "refused: nothing is held")
     if record.hold.why is Why.GATE:
         return _answered(record, order, f"refused: a gate opens by approve. {record.hold.reason}")
-    news = {"hold": None, "limit_began": now}
-    return _answered(record.model_copy(update=news), order, "goes on")
+    again = record.model_copy(update={"hold": None, "limit_began": now})
+    return _answered(again, order, "goes on")
 
 
 def _approve(plan: Plan, record: Record, order: Order) -> Record:

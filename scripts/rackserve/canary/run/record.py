@@ -41,6 +41,7 @@ class Why(StrEnum):
     JOURNAL = "journal"  # resume: a part of the journal is damaged
     EVIDENCE = "evidence"  # ends by itself once there is enough
     SOURCE = "source"  # ends by itself once the figures come again
+    CONTROL = "control"  # ends by itself once there is somebody to compare with
     BALANCER = "balancer"  # ends by itself once every balancer answers
     EFFECT = "effect"  # ends by itself once it could be done
 
@@ -102,6 +103,7 @@ class Record(Frozen):
     `share`: in force at every balancer, as it was read back. `intent`: on disk before it is done, until its result is.
     `adrift`: balancers may differ (a process died, one could not be asked); they are made equal at the lower side first.
     `touched`: engines that were taken out for the release. `gradual`: stable cannot carry all, so rollback goes engine by engine.
+    `troubles`: of engines that could not be brought back; the others are.
     `window`, `mark`, `marked`: what was judged until then, against `control`, with `equal` load of both sides' engines or not.
     `began`: of this phase; `limit_began`: for the observation's limit.
     `identity`: the canary process that is being judged. `untold`: events that hooks and the audit log may not have.
@@ -118,6 +120,7 @@ class Record(Frozen):
     adrift: bool = False
     touched: tuple[str, ...] = ()
     gradual: bool = False
+    troubles: tuple[str, ...] = ()
     approved: int = -1
     hold: Hold | None = None
     halted_from: State | None = None
