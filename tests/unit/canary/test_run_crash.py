@@ -3,6 +3,8 @@ whoever takes the run up brings it to the same end, and nothing rises before it 
 
 import copy
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,3 +167,33 @@ def test_the_directory_is_on_disk_after_the_file(tmp_path: Path) -> None:
     write_whole(tmp_path / "it", b"content", fsync)
     assert seen == [".it.new, named: False", f"{tmp_path.name}, named: True"]
     assert (tmp_path / "it").read_bytes() == b"content"
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from canary.played import Played, plan
+from rackserve.canary.run.goto import begun
+from rackserve.canary.run.journal import Journal
+world, journal = Played(plan(4)), Journal(Path(sys.argv[1]))
+record = begun(world.clock())
+journal.create(world.plan, record)
+for number in range(1_000_000):
+    journal.put(record.model_copy(update={"turn": number, "reason": "x" * 50_000}))
+    print(number, flush=True)
+"""
+
+
+def test_a_real_kill_in_the_middle_of_writing_leaves_what_was_said_to_be_written(tmp_path: Path) -> None:
+    tests = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "PYTHONPATH": f"{tests.parents[1] / 'scripts'}:{tests}"}
+    command = [sys.executable, "-c", _WRITER, str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        for _ in range(25):
+            said = writer.stdout.readline()
+        writer.kill()
+        said = ([said, *writer.stdout.read().split()])[-1]
+    found = Journal(tmp_path).read()
+    assert found.damaged == ()
+    assert found.record.turn in (int(said), int(said) + 1)
