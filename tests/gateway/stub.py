@@ -59,6 +59,8 @@ class Engine:
     # A test's own answers: the JSON of one, or the data of each event of a stream; none: nothing is sent.
     script: "Callable[[Seen], list[Any]] | None" = None
     server: asyncio.Server | None = None
+    # Names of models that it says it serves.
+    serves: tuple[str, ...] = ()
 
 
 class Gone(Exception):
@@ -149,6 +151,13 @@ class Stub:
         if path == "/health":
             status = "200 OK" if engine.healthy else "503 Service Unavailable"
             writer.write(f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n".encode())
+            await writer.drain()
+            return keep
+        if path == "/v1/models":
+            page = json.dumps(
+                {"object": "list", "data": [{"id": name, "root": "/srv/stub/1"} for name in engine.serves]}
+            )
+            writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(page)}\r\n\r\n{page}".encode())
             await writer.drain()
             return keep
         if path == "/metrics":

@@ -23,7 +23,8 @@ _AS_DECLARED = (
 def plan(definition: Definition, warnings: Iterable[str] = ()) -> dict[str, Any]:
     """Resolves defaults and references. Expects a definition without problems."""
     service = definition.service
-    releases = {pool.release: service.releases[pool.release] for pool in service.pools.values()}
+    # Also those that no pool runs: a release is tried before the definition names it in its pool.
+    releases = dict(service.releases)
     models = {release.model: service.models[release.model] for release in releases.values()}
     engines = [
         _engine(definition, name, pool, engine) for name, pool in service.pools.items() for engine in pool.engines
@@ -41,7 +42,11 @@ def plan(definition: Definition, warnings: Iterable[str] = ()) -> dict[str, Any]
                 for name, model in sorted(models.items())
             },
             "releases": {
-                name: {**dumped["releases"][name], "model_revision": service.models[release.model].revision}
+                name: {
+                    **dumped["releases"][name],
+                    "model_revision": service.models[release.model].revision,
+                    "settable_buckets": engine_buckets.settable(release.version),
+                }
                 for name, release in sorted(releases.items())
             },
             "pools": {
@@ -137,6 +142,8 @@ def _pool(definition: Definition, name: str, dumped: dict[str, Any], pool: Pool)
         **dumped,
         "slots_per_balancer": slots_per_balancer(pool.slots, len(definition.members(BALANCERS))),
         "engines": [engine.name for engine in pool.engines],
+        # For an engine of a release that takes them (settable_buckets).
+        "histogram_buckets": engine_buckets.custom(definition.service.slos, name),
         "timeouts": timeouts.model_dump(mode="json"),
         "lanes": list(pool.lanes or definition.service.lanes),
         "canary": dumped["canary"] or definition.service.canary.model_dump(mode="json"),

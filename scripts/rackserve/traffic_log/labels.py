@@ -35,6 +35,10 @@ class Labels:
             self._origin(request),
         )
 
+    def drawn(self, request: Request) -> str:
+        """The track that was drawn, also where it had no engine left and stable served."""
+        return _one_of(self._tracks, request.track if request.missed_by == ABSENT else request.missed_by)
+
     def scenario(self, request: Request) -> str:
         return _one_of(self._scenarios, request.scenario)
 

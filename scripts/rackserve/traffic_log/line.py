@@ -64,6 +64,7 @@ class Request(_Line):
     scenario: Text = "-"
     origin: Text = "-"
     trace_id: Text = "-"
+    missed_by: Text = "-"
 
     @property
     def reply_tokens(self) -> int:

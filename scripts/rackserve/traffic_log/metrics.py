@@ -9,6 +9,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from rackserve.traffic_log import buckets
+from rackserve.traffic_log.drawn import to_its_track
+from rackserve.traffic_log.labels import NONE as NO_TRACK
 from rackserve.traffic_log.labels import Labels
 from rackserve.traffic_log.line import Request
 from rackserve.traffic_log.maxima import Maxima
@@ -16,6 +18,7 @@ from rackserve.traffic_log.outcome import NONE, Outcome, active_ms, first_token_
 from rackserve.traffic_log.settings import Indicator, Settings
 
 PLACE = ("pool", "lane", "track", "tenant", "origin")
+DRAWN = ("pool", "lane", "track", "came_to")
 _TIMED: dict[Indicator, tuple[str, str]] = {
     "ttft": ("rackserve_time_to_first_token_seconds", "From the whole request to the first token of a stream"),
     "queue_wait": ("rackserve_queue_wait_seconds", "Wait for a slot: waiting room and queue"),
@@ -56,6 +59,9 @@ class Metrics:
         )
         self.refusals = self._counter(
             "refusals", "What the balancer refused itself", "pool", "lane", "tenant", "reason"
+        )
+        self.drawn = self._counter(
+            "drawn_requests", "Requests by the track that was drawn for them, whoever served them", *DRAWN
         )
         self.tokens = self._counter(
             "tokens", "Tokens as engines said, or estimated", *PLACE[:4], "direction", "estimated"
@@ -104,6 +110,9 @@ class Metrics:
             reason = "queue_timeout"
         if reason != NONE:
             self._child(self.refusals, (pool, lane, tenant, self._labels.reason(reason))).inc()
+        if origin != "probe" and place[2] != NO_TRACK:
+            drawn = self._labels.drawn(request)
+            self._child(self.drawn, (pool, lane, drawn, to_its_track(request, came_to, drawn, reason))).inc()
         self._add_tokens(request, place)
         self._add_times(request, place, came_to)
 

@@ -2,7 +2,9 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
+import pytest
 from prometheus_client import generate_latest
 from rackserve.traffic_log.metrics import Metrics
 from rackserve.traffic_log.outcome import Outcome
@@ -42,6 +44,45 @@ def test_a_threshold_is_a_bucket_and_counters_stay_when_it_changes(tmp_path: Pat
     metrics.add(request())
     assert value(metrics, "rackserve_time_to_first_token_seconds_bucket", **PLACE, le="2.0") == 1
     assert value(metrics, "rackserve_queue_wait_seconds_count", **PLACE) == 2
+
+
+def drawn(metrics: Metrics, track: str, came_to: str) -> float | None:
+    labels = {"pool": "small", "lane": "interactive", "track": track, "came_to": came_to}
+    return value(metrics, "rackserve_drawn_requests_total", **labels)
+
+
+def test_a_request_that_missed_its_track_is_counted_there_and_not_where_it_was_served(tmp_path: Path) -> None:
+    metrics = made(tmp_path)
+    metrics.add(request(track="stable", missed_by="canary"))
+    assert (drawn(metrics, "canary", "missed"), drawn(metrics, "stable", "ok")) == (1, None)
+    assert value(metrics, "rackserve_time_to_first_token_seconds_count", **PLACE) == 1, "stable's time all the same"
+
+
+@pytest.mark.parametrize(
+    ("changes", "came_to"),
+    [
+        ({}, "ok"),
+        ({"tokens": 21}, "empty"),
+        ({"tokens": 21, "tokens_estimated": True}, "ok"),
+        ({"tokens": 0}, "ok"),
+        ({"status": 500, "tokens": 0}, "engine_error"),
+        ({"ending": "sQ", "status": 503, "refused": "-"}, "queue_timeout"),
+        ({"ending": "SD"}, "cut"),
+    ],
+)
+def test_a_drawn_request_is_told_apart_by_what_it_came_to(
+    tmp_path: Path, changes: dict[str, Any], came_to: str
+) -> None:
+    metrics = made(tmp_path)
+    metrics.add(request(track="canary", **changes))
+    assert drawn(metrics, "canary", came_to) == 1
+
+
+def test_what_has_no_track_yet_and_what_the_service_asks_itself_is_not_drawn(tmp_path: Path) -> None:
+    metrics = made(tmp_path)
+    metrics.add(request(track="-", status=429, refused="requests_per_minute"))
+    metrics.add(request(lane="internal", origin="probe", track="canary"))
+    assert b"rackserve_drawn_requests_total{" not in generate_latest(metrics.registry)
 
 
 def kept_bytes(metrics: Metrics) -> int:

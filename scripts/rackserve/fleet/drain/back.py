@@ -123,7 +123,7 @@ def _return(
     tell("requests come again")
     notes += [
         f"{name}: this holds until HAProxy is restarted; its state could not be saved: {why}"
-        for name, why in _ready(fleet, seen, names, hosts).items()
+        for name, why in ready(fleet, seen, names, hosts).items()
     ]
     missing = _wait(fleet, names, (tell, clock, sleep))
     undone = dict(seen.unreachable)
@@ -212,7 +212,7 @@ def _said(host: Host, asked: Mapping[str, Any]) -> dict[str, list[_Answer]]:
         raise NonsenseError(host.name, "engines", str(said)[:200]) from error
 
 
-def _ready(fleet: Fleet, seen: Sight, names: Sequence[str], hosts: Sequence[Host]) -> dict[str, str]:
+def ready(fleet: Fleet, seen: Sight, names: Sequence[str], hosts: Sequence[Host]) -> dict[str, str]:
     """Through maintenance, because only what comes out of it starts slowly; with requests still there, without it."""
 
     def one(host: Host) -> str:
@@ -232,19 +232,29 @@ def _ready(fleet: Fleet, seen: Sight, names: Sequence[str], hosts: Sequence[Host
 def _wait(fleet: Fleet, names: Sequence[str], ways: Ways) -> list[str]:
     """Until every balancer that answers sends requests there. Returns those that do not in time, and what they say."""
     tell, clock, sleep = ways
-    checks = max(_health(fleet, name, "interval_seconds") * _health(fleet, name, "rise") for name in names)
-    ends = clock() + checks + _ON_TOP_SECONDS
+    ends = clock() + patience_seconds(fleet, names)
     while True:
-        seen = observe(fleet, names)
-        missing = [
-            f"{balancer} does not send requests to {name}"
-            + ("" if place.running else ": its checks fail")
-            + (": it is still drained" if place.drained or place.maintained else "")
-            for balancer, each in seen.balancers.items()
-            for name, place in each.engines.items()
-            if name in names and not (place.serving and place.running and not place.drained)
-        ]
+        missing = missing_at(observe(fleet, names), names)
         if not missing or clock() > ends:
             return missing
         tell("; ".join(missing))
         sleep(LOOK_SECONDS)
+
+
+def patience_seconds(fleet: Fleet, names: Sequence[str]) -> float:
+    """So long checks may take until they pass."""
+    return (
+        max(_health(fleet, name, "interval_seconds") * _health(fleet, name, "rise") for name in names) + _ON_TOP_SECONDS
+    )
+
+
+def missing_at(seen: Sight, names: Sequence[str]) -> list[str]:
+    """Balancers that do not send requests to one of them, and what they say."""
+    return [
+        f"{balancer} does not send requests to {name}"
+        + ("" if place.running else ": its checks fail")
+        + (": it is still drained" if place.drained or place.maintained else "")
+        for balancer, each in seen.balancers.items()
+        for name, place in each.engines.items()
+        if name in names and not (place.serving and place.running and not place.drained)
+    ]

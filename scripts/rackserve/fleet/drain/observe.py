@@ -33,7 +33,7 @@ def observe(fleet: Fleet, names: Sequence[str], plans: bool = False) -> Sight:
     engines = fleet.with_pools_of(names)
     with ThreadPoolExecutor(max_workers=2) as both:
         looks = both.submit(on_each, fleet.balancers, lambda host: look(host, fleet.paths[host.name], engines, plans))
-        figures = both.submit(_peaks, fleet, names) if plans else None
+        figures = both.submit(peaks_of, fleet, names) if plans else None
         outcome = looks.result()
         said = figures.result() if figures else {}
     unreachable = {name: str(error) for name, error in outcome.failed.items()}
@@ -135,7 +135,7 @@ def look_at(host: Host, urls: Mapping[str, str]) -> dict[str, Page]:
     }
 
 
-def _peaks(fleet: Fleet, names: Sequence[str]) -> dict[str, Peak | str]:
+def peaks_of(fleet: Fleet, names: Sequence[str]) -> dict[str, Peak | str]:
     """Of the last day, by pool: the most that ran or waited at a time, as Prometheus saw it every 15 s."""
     pools = fleet.pools_of(names)
     queries = {}

@@ -118,7 +118,7 @@ def _follow(
         if step.kind is Kind.SET:
             if told == SETS_AT_MOST:
                 return Result(Exit.FAILED, f"told to drain {told} times, and still {step.reason}: who else changes it?")
-            unsaved_at |= _set(fleet, step.balancers, wish.names, "drain")
+            unsaved_at |= set_state(fleet, step.balancers, wish.names, "drain")
             # What was out already when this command began has its time from then on.
             began, told = (began if told else clock()), told + 1
             hold.keep(wish.names, step="draining", streams=step.streams)
@@ -156,7 +156,7 @@ def hold_of(fleet: Fleet) -> Hold:
     return Hold(fleet.balancers, {name: paths.records for name, paths in fleet.paths.items()})
 
 
-def _set(fleet: Fleet, balancers: Sequence[str], names: Sequence[str], state: str) -> dict[str, str]:
+def set_state(fleet: Fleet, balancers: Sequence[str], names: Sequence[str], state: str) -> dict[str, str]:
     """Tells these balancers. Returns those whose state could not be saved."""
     commands = [f"set server engines/{name} state {state}" for name in names]
 

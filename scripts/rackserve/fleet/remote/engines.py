@@ -1,5 +1,5 @@
-"""Runs on a balancer: asks engines directly, over the way that requests take: their own page of figures, or a few prompts
-after one another. Standard library only."""
+"""Runs on a balancer: asks engines directly, over the way that requests take: their own page of figures, what they
+serve, or a few prompts after one another. Standard library only."""
 
 import http.client
 import json
@@ -83,8 +83,31 @@ def talk(asked: dict[str, Any]) -> list[dict[str, Any]]:
     return told
 
 
+def fetched(asked: dict[str, Any], path: str) -> Any:
+    headers = {"Authorization": f"Bearer {asked['key']}"}
+    with OPENER.open(urllib.request.Request(f"{asked['url']}{path}", None, headers), timeout=asked["seconds"]) as reply:
+        return json.loads(reply.read(LONGEST_PAGE))
+
+
+def names(asked: dict[str, Any]) -> dict[str, Any]:
+    """Which models it serves, where their files lie, and which version it is; what it does not say is empty."""
+    try:
+        models = {str(one["id"]): str(one.get("root") or "") for one in fetched(asked, "/v1/models")["data"]}
+    except urllib.error.HTTPError as error:
+        return {"models": {}, "version": "", "error": f"HTTP {error.code}"}
+    except (OSError, http.client.HTTPException) as error:
+        return {"models": {}, "version": "", "error": str(getattr(error, "reason", error))}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return {"models": {}, "version": "", "error": f"an answer that is none: {type(error).__name__} {error}"}
+    try:
+        version = str(fetched(asked, "/version")["version"])
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        version = ""
+    return {"models": models, "version": version, "error": ""}
+
+
 def answer(asked: dict[str, Any]) -> None:
-    act = {"look": lambda one: look(one["url"], one["seconds"]), "talk": talk}[asked["action"]]
+    act = {"look": lambda one: look(one["url"], one["seconds"]), "talk": talk, "names": names}[asked["action"]]
     with ThreadPoolExecutor(max_workers=16) as pool:
         said = dict(zip(asked["engines"], pool.map(act, asked["engines"].values()), strict=True))
     print(json.dumps(said))

@@ -1,0 +1,1 @@
+"""What scripts/canary does, without its words on the command line."""

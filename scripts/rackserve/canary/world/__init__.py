@@ -1,0 +1,1 @@
+"""The world of a canary run (run.world.World) on the real fleet."""
