@@ -21,8 +21,9 @@ def story(request_id: str) -> dict[str, Any]:
     while True:
         done = script("logs", request_id, "--since", "1h", "--json")
         found: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {"entries": []}
-        if "answered" in words(found) or time.monotonic() > ends:
-            assert "answered" in words(found), (done.stderr, found)
+        ended = any("HAProxy's word for it" in entry["detail"] for entry in found["entries"])
+        if ended or time.monotonic() > ends:
+            assert ended, (done.stderr, found)
             return found
         time.sleep(0.5)
 

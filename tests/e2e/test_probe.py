@@ -57,7 +57,7 @@ def show(name: str, unit: str, what: str) -> str:
 class Load:
     """Clients that ask one after the other; (when asked, whether it was answered) of each request."""
 
-    def __init__(self, service: Service, clients: int = 4) -> None:
+    def __init__(self, service: Service, clients: int = 2) -> None:
         self.asked: list[tuple[float, bool, str]] = []
         self._url, self._key = service.urls[BALANCER], service.key
         self._stop = threading.Event()
@@ -125,7 +125,9 @@ def out_at(since: float) -> float | None:
     lines = node(
         BALANCER, "journalctl", "-u", "haproxy", "-o", "short-unix", "-q", f"--since=@{since:.0f}"
     ).splitlines()
-    found = [float(line.split()[0]) for line in lines if f"Server pool-small-stable/{ENGINE} is DOWN" in line]
+    # By its checks or its agent, or by the breaker before them.
+    words = tuple(f"Server pool-small-stable/{ENGINE} is {how}" for how in ("DOWN", "going DOWN"))
+    found = [float(line.split()[0]) for line in lines if any(word in line for word in words)]
     return next((moment for moment in found if moment >= since), None)
 
 
