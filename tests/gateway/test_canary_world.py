@@ -2,6 +2,7 @@
 file of this test, as their launcher would write it. The log service's page is made from HAProxy's own lines."""
 
 import json
+import random
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from prometheus_client import generate_latest
 from rackserve.canary.moves.split import Split
+from rackserve.canary.quality.prompts import Reference
 from rackserve.canary.quality.read import read
 from rackserve.canary.run.plan import Plan, Wish, plan_of
 from rackserve.canary.run.preflight import objections
@@ -27,11 +29,12 @@ from rackserve.fleet.ssh import CommandHost
 from rackserve.traffic_log.line import Request, parse
 from rackserve.traffic_log.metrics import Metrics
 from rackserve.traffic_log.settings import Settings
+from unit.canary.tiny_model import Model, Served, without_roles
 
 from gateway.asking import CHAT, CONTEXT, chat, stream
 from gateway.balancer import STATE, Balancer
 from gateway.plan import ENGINE_KEY, FIRST_PORT, KEYS, NODE, default_lanes, default_pools, plan, pool
-from gateway.stub import Stub
+from gateway.stub import Seen, Stub
 from gateway.test_moves import PATHS, place, until
 from gateway.test_moves import service as service
 from gateway.test_moves import split as split
@@ -147,14 +150,16 @@ def runs(directory: Path, engine: str, release: str) -> None:
 def run(site: Site) -> Plan:
     wish = Wish(
         run="20261129-194501-test", pool="tried", release="stub-2", before="stub-1", by="ann@desk", since=time.time(),
-        engines=ENGINES, nodes=dict.fromkeys(ENGINES, "host"), fewest=1,
+        engines=ENGINES, nodes=dict.fromkeys(ENGINES, "host"), fewest=1, same_model=True,
     )  # fmt: skip
     return plan_of(wish, Canary())
 
 
 @pytest.fixture
 def world(site: Site, run: Plan) -> Rack:
-    return Rack(site, run, read(), lambda said: None)
+    whole = read()
+    few = Reference(prompts=whole.prompts[:6], texts=whole.texts[:2])
+    return Rack(site, run, few, lambda said: None)
 
 
 def until_done(ask: Callable[[], Outcome]) -> Outcome:
@@ -223,7 +228,7 @@ def test_a_second_run_is_refused_with_who_what_and_since(world: Rack, run: Plan)
     assert world.claim(other).kind is Ended.DONE
 
 
-def test_an_engine_becomes_the_canary_gets_its_share_and_its_figures_are_told_apart(
+def test_an_engine_becomes_the_canary_and_its_figures_are_told_apart_also_when_it_is_dead(
     service: Balancer, world: Rack, run: Plan, tried_engines: Stub
 ) -> None:
     to_canary(service, world, run)
@@ -247,27 +252,18 @@ def test_an_engine_becomes_the_canary_gets_its_share_and_its_figures_are_told_ap
     assert now.epoch == before.epoch
     assert (good + bad, bad) == (now.requests["canary"], now.cells["errors"]["canary"]["interactive"][0])
     assert len(tried_engines.seen("tried-3")) == good + bad
-
-
-def test_requests_that_miss_a_dead_canary_are_its_errors(
-    service: Balancer, world: Rack, run: Plan, tried_engines: Stub
-) -> None:
-    to_canary(service, world, run)
-    assert world.set_share(Share(canary=500)).kind is Ended.DONE
+    # Dead: stable serves what was drawn for it, and it is the canary's error all the same.
     assert until_done(lambda: world.drain("tried-3")).kind is Ended.DONE
+    assert world.set_share(Share(canary=500)).kind is Ended.DONE
     assert set(send(service, 12)) == {"stable"}
-
-    def missed() -> int:
-        totals = world.observe().totals
-        return (
-            0
-            if totals is None
-            else totals[NODE].cells.get("errors", {}).get("canary", {}).get("interactive", (0, 0))[0]
-        )
-
-    until(lambda: missed() > 0, "errors of the canary")
-    assert tried_engines.seen("tried-3") == []
     assert world.set_share(NOTHING).kind is Ended.DONE
+
+    def errors() -> int:
+        totals = world.observe().totals
+        return 0 if totals is None else totals[NODE].cells["errors"]["canary"]["interactive"][0]
+
+    until(lambda: errors() > bad, "errors of the canary that it never saw")
+    assert len(tried_engines.seen("tried-3")) == good + bad
 
 
 def test_a_drain_waits_for_what_runs_and_nothing_else_is_done_until_then(
@@ -334,3 +330,21 @@ def test_smoke_goes_the_forced_route_through_ssh_to_the_balancer(
     assert len(tried_engines.seen()) == len(tried_engines.seen("tried-3")) == 4
     tried_engines.engines["tried-3"].script = answers(text="")
     assert until_done(lambda: world.smoke("tried-3")).kind is Ended.FAILED
+
+
+def test_reference_prompts_reach_both_engines_through_ssh_and_a_wrong_template_is_found(
+    world: Rack, tried_engines: Stub
+) -> None:
+    def served(model: Model) -> Callable[[Seen], list[Any]]:
+        engine = Served(model, random.Random(1))
+        return lambda seen: [engine.chat(seen.body) if "messages" in seen.body else engine.completion(seen.body)]
+
+    tried_engines.engines["tried-2"].script = served(Model(noise=0.25))
+    tried_engines.engines["tried-3"].script = served(Model(noise=0.25))
+    found = until_done(lambda: world.quality("tried-3", "tried-2"))
+    assert found.kind is Ended.DONE, found.reason
+    tried_engines.engines["tried-3"].script = served(Model(noise=0.25, template=without_roles))
+    found = until_done(lambda: world.quality("tried-3", "tried-2"))
+    assert found.kind is Ended.FAILED
+    assert "its question becomes other tokens" in found.reason
+    assert not tried_engines.seen("tried-1")

@@ -45,8 +45,8 @@ def load_of(fleet: Fleet, pool: str, peak: float | None = None) -> Load:
         said = peaks_of(fleet, (engine,))[pool]
         if not isinstance(said, Peak):
             raise NotKnown(
-                f"whether the rest of pool {pool} carries a day's peak is not known: {said}. --peak N says how many requests at a "
-                "time are the most"
+                f"whether the rest of pool {pool} carries a day's peak is not known ({said}). Where no monitor answers, --peak N says how "
+                "many requests at a time are the most"
             )
         peak = said.requests
         if said.known_seconds < _DAY_SECONDS:
