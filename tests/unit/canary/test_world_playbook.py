@@ -49,7 +49,7 @@ def test_one_that_outlives_its_controller_keeps_the_next_from_beginning(tmp_path
         left.append(started(words, handle))
         raise InterruptedError  # the controller ends here
 
-    play(lock, python("input()"), 30, lambda words, handle: begin(["sh", "-c", "sleep 60"], handle))
+    play(lock, python("input()"), 30, lambda words, handle: begin(["sleep", "60"], handle))
     assert not free(lock)
     assert play(lock, python(""), 30).kind is Ended.UNDONE
     left[0].kill()
