@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from rackserve.canary.command.drive import gate_of
 from rackserve.canary.command.load import Load, NotKnown
+from rackserve.canary.command.look import told
 from rackserve.canary.command.prepare import Asked, keep_access, kept_access, new_run, prepared
 from rackserve.canary.command.words import ended, intention
 from rackserve.canary.run.command import Row
@@ -18,7 +20,7 @@ from rackserve.canary.run.record import Hold, Moment, Record, State, Why
 from rackserve.canary.world.site import Access, Unknown
 from rackserve.definition.load import InventoryError
 
-from .played import plan
+from .played import Played, on_disk, plan, start, to_the_end
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NOW = Moment(boot="b", seconds=0, wall=0)
@@ -156,6 +158,18 @@ def test_promote_opens_the_last_gate_and_no_other() -> None:
     assert gate_of(Row(Path("r"), gated, held.model_copy(update={"level": 0})))[0] is None
     assert gate_of(Row(Path("r"), own, held))[1].startswith("run r1 has no gate")
     assert "is over" in gate_of(Row(Path("r"), gated, record(over=True)))[1]
+
+
+@pytest.mark.parametrize("kind", ["pause", "abort"])
+def test_a_run_that_is_over_is_told_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: Any) -> None:
+    world = Played(plan(4))
+    to_the_end(start(world, tmp_path / "small" / "r1", on_disk), world)
+    with pytest.raises(typer.Exit) as found:
+        told("r1", kind, tmp_path, as_json=True)
+    assert found.value.exit_code == 4
+    said = capsys.readouterr()
+    assert json.loads(said.out)["said"].startswith("it is over: run r1: Pool small runs small-2.")
+    assert "nobody drives" not in said.err
 
 
 def test_engines_for_a_peak_are_whole_ones_and_at_least_one() -> None:

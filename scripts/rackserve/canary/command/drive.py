@@ -68,8 +68,7 @@ def resume(run: str, root: Path, by: str, access: Access | None, say: Say) -> En
         raise JournalError(row.damaged)
     plan = row.plan
     if row.record.over:
-        code, said = words.ended(plan, row.record)
-        return Ended(words.HELD, f"it is over: {said}" if code else said, run)
+        return Ended(words.HELD, f"it is over: {words.ended(plan, row.record)[1]}", run)
     own = access or prepare.kept_access(row.directory)
     if own is None:
         raise JournalError(f"{row.directory / prepare.ACCESS} cannot be read: say which inventory it is about, with -i")

@@ -41,6 +41,9 @@ def agreed(question: str, yes: bool) -> str:
 
 def told(run: str, kind: Kind, root: Path, as_json: bool, step: float | None = None) -> NoReturn:
     with refusals():
+        one = command.find(root, run)
+        if one.plan and one.record and one.record.over:
+            end(words.HELD, f"it is over: {words.ended(one.plan, one.record)[1]}", as_json, run=run)
         code, said = command.give(root, run, kind, operator(), step)
         end(code, f"run {run}: {said}", as_json, run=run)
 
