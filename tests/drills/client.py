@@ -5,6 +5,7 @@ import itertools
 import json
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,9 +16,8 @@ Outcome = Literal["ok", "refused", "failed", "cut"]
 # No drill may ask for ever; an update of two nodes takes a few minutes.
 LONGEST_SECONDS = 1200
 ANSWER_SECONDS = 60
-QUESTION = [{"role": "user", "content": "Write one line."}]
-STREAM = {"model": "small", "messages": QUESTION, "max_tokens": 48, "stream": True, "ignore_eos": True}
-ANSWER = {"model": "small", "messages": QUESTION, "max_tokens": 8, "ignore_eos": True}
+STREAM = {"model": "small", "max_tokens": 48, "stream": True, "ignore_eos": True}
+ANSWER = {"model": "small", "max_tokens": 8, "ignore_eos": True}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Client:
 
     addresses: Sequence[tuple[str, int]]
     key: str
-    rate: float = 10
+    rate: float = 5
     requests: list[Request] = field(default_factory=list)
     open: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -68,7 +68,9 @@ class Client:
             await asyncio.sleep(max(0.0, begin + number / self.rate - time.monotonic()))
             if self._stop.is_set() or time.monotonic() - begin > LONGEST_SECONDS:
                 break
-            tasks.append(asyncio.create_task(self._one(address, body)))
+            # Each another one: a prompt on which engines die again and again is refused.
+            question = {"role": "user", "content": f"Write one line, {uuid.uuid4().hex}."}
+            tasks.append(asyncio.create_task(self._one(address, {**body, "messages": [question]})))
         await asyncio.gather(*tasks)
 
     async def _one(self, address: tuple[str, int], body: dict[str, Any]) -> None:
