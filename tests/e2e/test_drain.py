@@ -107,6 +107,11 @@ class Load:
         messages = [{"role": "user", "content": "Tell me"}]
         body = {"model": self._rack.plan["pools"][self._rack.engine["pool"]]["names"][0], "messages": messages}
         body |= {"stream": True, "max_tokens": self._tokens, "ignore_eos": True}
+        how, why = self._stream(client, url, body)
+        # On a connection that a reload had just closed: clients try once more on a new one, as OpenAI's library does.
+        return self._stream(client, url, body) if "without sending a response" in why else (how, why)
+
+    def _stream(self, client: httpx.Client, url: str, body: dict[str, Any]) -> tuple[str, str]:
         text = ""
         try:
             with client.stream("POST", f"{url}{CHAT}", json=body) as answer:

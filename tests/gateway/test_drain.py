@@ -163,23 +163,6 @@ def test_a_drain_outlives_a_reload_and_streams_of_the_old_process_are_waited_for
     assert observe(fleet, ["duo-1"]).balancers[NODE].engines["duo-1"].drained
 
 
-def test_a_connection_that_a_client_keeps_outlives_a_reload_by_one_request(
-    client: httpx.Client, balancer: Balancer, runtime: Runtime
-) -> None:
-    assert client.post(CHAT, json=chat()).status_code == 200
-    process = runtime.information()["Pid"]
-    reload(balancer, runtime)
-    until(lambda: f"{process}\n" in processes(balancer), "the old one waits for it")
-    answer = client.post(CHAT, json=chat())
-    assert (answer.status_code, answer.headers.get("connection")) == (200, "close")
-    until(lambda: f"{process}\n" not in processes(balancer), "it has nothing left to do")
-    assert client.post(CHAT, json=chat()).status_code == 200
-
-
-def processes(balancer: Balancer) -> str:
-    return balancer.node.run("pgrep -x haproxy")
-
-
 def reload(balancer: Balancer, runtime: Runtime) -> None:
     process = runtime.information()["Pid"]
     balancer.signal_reload()

@@ -162,23 +162,6 @@ def test_shares_and_tracks_survive_a_reload_and_a_restart(
         assert [seen.places[NODE].tracks_of(name) for name in ENGINES] == [("stable",), ("canary",), ("canary",)]
 
 
-def test_a_connection_that_an_old_process_keeps_does_not_reach_the_canary_either(
-    service: Balancer, split: Split, run: str, runtime: Runtime, tried_engines: Stub
-) -> None:
-    service.node.run(f"echo 'tried 1000/0' > {CONFIGURATION}/maps/shares.map")
-    service.runtime("set map maps/shares.map tried 1000/0")
-    headers = {"authorization": f"Bearer {KEYS['demo']}"}
-    with httpx.Client(base_url=service.url, headers=headers, timeout=15, verify=CONTEXT) as client:
-        assert client.post(CHAT, json=chat("tried")).headers["x-track"] == "canary"
-        assert tracks.move(split, "tried-2", "canary", 0).kind is Kind.DONE, "its state is saved for the reload"
-        process = runtime.information()["Pid"]
-        reload(service, runtime)
-        assert not shares.take_back(split, ANN).done[NODE].undone
-        assert f"{process}\n" in service.node.run("pgrep -x haproxy"), "the old one waits for its client"
-        assert client.post(CHAT, json=chat("tried")).headers.get("x-track") is None
-    assert len(tried_engines.seen("tried-3", "tried-2")) == 1
-
-
 def test_where_stable_has_no_engine_a_rollback_is_refused_unless_forced(
     service: Balancer, split: Split, run: str
 ) -> None:

@@ -195,8 +195,8 @@ def old_workers(asked: dict[str, Any]) -> list[str]:
 
 
 def drop_old(asked: dict[str, Any]) -> int:
-    """A process from before a reload takes one more request of each kept connection, and goes by its own map. Returns how many
-    requests such processes run on the canary."""
+    """A process from before a reload goes by its own map with what was on its way then. Returns how many requests such processes
+    run on the canary."""
     running = 0
     for process in old_workers(asked):
         ask(asked["master"], f"@!{process} del map {MAP} {asked['pool']}", asked["seconds"])
