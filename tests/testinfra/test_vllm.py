@@ -90,9 +90,8 @@ def test_units_that_crash_again_and_again_are_tried_more_and_more_rarely(
     """systemd 254 and newer can; older ones have no such property."""
     version = int(host.run("systemctl --version").stdout.split()[1])
     for engine in engines:
-        unit = f"vllm@{engine['name']}"
-        longest = host.check_output(f"systemctl show -P RestartMaxDelayUSec {unit}")
-        assert longest == ("5min" if version >= 254 else ""), unit
+        longest = host.check_output("systemctl show -P RestartMaxDelayUSec %s", unit(engine))
+        assert longest == ("5min" if version >= 254 else ""), unit(engine)
 
 
 def test_engines_generate_a_token_with_the_key(host: Host, engines: list[dict[str, Any]]) -> None:
