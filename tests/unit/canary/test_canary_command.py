@@ -10,7 +10,7 @@ import pytest
 import typer
 from rackserve.canary.command.drive import gate_of
 from rackserve.canary.command.load import Load, NotKnown
-from rackserve.canary.command.look import told
+from rackserve.canary.command.look import attended, told
 from rackserve.canary.command.prepare import Asked, keep_access, kept_access, new_run, prepared
 from rackserve.canary.command.words import ended, intention
 from rackserve.canary.run.command import Row
@@ -109,6 +109,12 @@ def test_a_definition_that_allows_no_run_says_why(
     with pytest.raises(error) as found:
         asked(changed(pair, tmp_path, old, new), tmp_path)
     assert said in str(found.value)
+
+
+def test_without_a_watchdog_somebody_has_to_promise_to_stay() -> None:
+    assert "--unwatched" in attended(unwatched=False)
+    assert "scripts/rollback POOL" in attended(unwatched=False)
+    assert attended(unwatched=True) == ""
 
 
 def test_the_command_ends_with_a_line_and_a_code(pair: Path, tmp_path: Path) -> None:

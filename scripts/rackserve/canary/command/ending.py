@@ -40,8 +40,8 @@ def refusals() -> Iterator[None]:
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         sys.stderr.write(
-            "\ncanary: interrupted. What stands, stands: the balancers' watchdogs take a canary's share back when nobody drives its run "
-            "for longer than watchdog_seconds. scripts/canary resume RUN goes on; scripts/rollback POOL takes the share back now\n"
+            "\ncanary: interrupted. What stands, stands: a canary keeps its share, and nobody judges it. scripts/canary resume RUN goes "
+            "on; scripts/rollback POOL takes the share back now\n"
         )
         raise typer.Exit(4) from None
 

@@ -30,6 +30,16 @@ def end(code: int, said: str, as_json: bool, **more: Any) -> NoReturn:
     raise typer.Exit(code)
 
 
+def attended(unwatched: bool) -> str:
+    """Why not; empty: go on. Until the watchdog is installed on the balancers a person has to stand in for it."""
+    if unwatched:
+        return ""
+    return (
+        "the balancers have no watchdog yet. Should this command, its machine or its network die, the canary keeps its share, and "
+        "nobody judges it, until `scripts/canary resume RUN` or `scripts/rollback POOL`. --unwatched: somebody stays to do that"
+    )
+
+
 def agreed(question: str, yes: bool) -> str:
     """Why not; empty: go on."""
     if yes:

@@ -17,6 +17,9 @@ Trial = Annotated[bool, typer.Option("--trial", help="A against A: the same rele
 Peak = Annotated[float | None, typer.Option("--peak", min=0, help="most requests at a time, if no monitor knows")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="preflight and forecast only; change nothing")]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask first")]
+Unwatched = Annotated[
+    bool, typer.Option("--unwatched", help="somebody stays: no watchdog takes the share back if this command dies")
+]
 Runs = Annotated[
     Path | None, typer.Option("--runs", help="where runs are kept; default: ~/.local/state/rackserve/canary")
 ]

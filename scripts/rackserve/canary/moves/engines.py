@@ -11,6 +11,7 @@ from rackserve.canary.moves.sight import Sight
 from rackserve.canary.moves.split import DEADLINE_SECONDS, Split
 from rackserve.fleet.balancers import on_each
 from rackserve.fleet.errors import FleetError
+from rackserve.fleet.saving import saved, unsaved
 from rackserve.fleet.ssh import Host
 from rackserve.fleet.workers import Workers
 
@@ -66,26 +67,9 @@ def _tell(split: Split, commands: Mapping[str, Sequence[str]]) -> dict[str, str]
     def one(host: Host) -> str:
         paths = split.paths[host.name]
         Workers(host, paths.socket, paths.master, DEADLINE_SECONDS).tell(commands[host.name])
-        return _saved(split, host)
+        return saved(host, paths.saver, DEADLINE_SECONDS) if paths.saver else "there is no program that saves it"
 
-    outcome = on_each([host for host in split.balancers if host.name in commands], one)
-    for error in outcome.failed.values():
-        if error.exit_code != 3:
-            raise error
-    return {name: why for name, why in outcome.done.items() if why}
-
-
-def _saved(split: Split, host: Host) -> str:
-    """So that a HAProxy that is killed comes back with it. Returns why not."""
-    command = split.paths[host.name].saver
-    if not command:
-        return "there is no program that saves it"
-    try:
-        asked = {"command": list(command), "seconds": DEADLINE_SECONDS * 0.8}
-        host.call("server_state", asked, DEADLINE_SECONDS)
-    except FleetError as error:
-        return str(error)
-    return ""
+    return unsaved(on_each([host for host in split.balancers if host.name in commands], one))
 
 
 def _restore(split: Split, before: Sight, engine: str) -> str:

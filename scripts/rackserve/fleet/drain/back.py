@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rackserve.fleet.balancers import on_each
 from rackserve.fleet.drain.fleet import Fleet
 from rackserve.fleet.drain.observe import observe
-from rackserve.fleet.drain.out import Exit, Result, hold_of, saved, unsaved
+from rackserve.fleet.drain.out import Exit, Result, hold_of
 from rackserve.fleet.drain.records import Hold, InOtherHands
 from rackserve.fleet.drain.sight import Sight
 from rackserve.fleet.errors import FleetError, NonsenseError
+from rackserve.fleet.saving import saved, unsaved
 from rackserve.fleet.ssh import Host
 from rackserve.fleet.workers import Workers
 
@@ -224,7 +225,7 @@ def ready(fleet: Fleet, seen: Sight, names: Sequence[str], hosts: Sequence[Host]
             commands.append(f"set server engines/{name} state ready")
         paths = fleet.paths[host.name]
         Workers(host, paths.socket, paths.master, DEADLINE_SECONDS).tell(commands)
-        return saved(fleet, host)
+        return saved(host, fleet.paths[host.name].saver, DEADLINE_SECONDS)
 
     return unsaved(on_each(hosts, one))
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from rackserve.fleet.balancers import Outcome, on_each
+from rackserve.fleet.balancers import on_each
 from rackserve.fleet.drain.decide import Kind, Permission, Step, Verdict, may_drain, next_step
 from rackserve.fleet.drain.fleet import Fleet
 from rackserve.fleet.drain.observe import observe
@@ -15,6 +15,7 @@ from rackserve.fleet.drain.records import Hold, InOtherHands
 from rackserve.fleet.drain.sight import Sight
 from rackserve.fleet.errors import FleetError
 from rackserve.fleet.haproxy_files import TRACKS
+from rackserve.fleet.saving import saved, unsaved
 from rackserve.fleet.ssh import Host
 from rackserve.fleet.workers import Workers
 
@@ -162,30 +163,9 @@ def set_state(fleet: Fleet, balancers: Sequence[str], names: Sequence[str], stat
 
     def one(host: Host) -> str:
         _workers(fleet, host).tell(commands)
-        return saved(fleet, host)
+        return saved(host, fleet.paths[host.name].saver, DEADLINE_SECONDS)
 
     return unsaved(on_each([host for host in fleet.balancers if host.name in balancers], one))
-
-
-def unsaved(outcome: Outcome[str]) -> dict[str, str]:
-    """A balancer that refuses is an error; one that could not be asked shows at the next look."""
-    for error in outcome.failed.values():
-        if error.exit_code != Exit.UNKNOWN:
-            raise error
-    return {name: why for name, why in outcome.done.items() if why}
-
-
-def saved(fleet: Fleet, host: Host) -> str:
-    """So that a HAProxy that is killed comes back with it. Returns why not."""
-    command = fleet.paths[host.name].saver
-    if not command:
-        return ""
-    try:
-        asked = {"command": list(command), "seconds": DEADLINE_SECONDS * 0.8}
-        host.call("server_state", asked, DEADLINE_SECONDS)
-    except FleetError as error:
-        return str(error)
-    return ""
 
 
 def _cut(fleet: Fleet, names: Sequence[str]) -> None:
