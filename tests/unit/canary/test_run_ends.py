@@ -97,7 +97,7 @@ def test_without_traffic_it_holds_says_what_is_missing_and_offers_load(tmp_path:
     assert record.hold is not None
     assert record.hold.why is Why.EVIDENCE
     assert record.hold.reason.startswith("Too little seen: 0 of 100 canary requests.")
-    assert "scripts/loadtest" in record.hold.reason
+    assert "resume starts the time anew" in record.hold.reason
     assert len(world.told("held")) == 1
     world.requests = 200
     assert to_the_end(controller, world).at is State.DONE

@@ -78,7 +78,7 @@ def test_what_it_takes_is_told_before() -> None:
     assert (
         told[1]
         == (
-            "5 %: 605 s at least; will hold: 300 canary requests within 10 min need 10 requests/s. scripts/loadtest can add load"
+            "5 %: 605 s at least; will hold: 300 canary requests within 10 min need 10 requests/s: wait for a busier hour"
         )
         or told[1] == "5 %: 10 min at least"
     )
@@ -90,7 +90,7 @@ def test_with_little_or_no_traffic_the_forecast_says_that_it_will_hold() -> None
     four = plan(4)
     told = lines(four, forecast(four, 0.5, {}), 0.5)
     assert told[1] == (
-        "5 %: 67 min at least; will hold: 100 canary requests within 10 min need 3.33 requests/s. scripts/loadtest can add load"
+        "5 %: 67 min at least; will hold: 100 canary requests within 10 min need 3.33 requests/s: wait for a busier hour"
     )
     assert (
         lines(four, forecast(four, 0, {}), 0)[0]

@@ -198,7 +198,7 @@ def _missing(plan: Plan, record: Record, verdict: Verdict, now: Moment) -> str:
     """Stable while nothing changes, so that it is told once."""
     if record.hold and record.hold.why is Why.EVIDENCE and record.hold.reason.startswith(verdict.reason):
         return record.hold.reason
-    offer = "It goes on by itself once there is enough; scripts/loadtest can add load, resume starts the time anew, abort goes back."
+    offer = "It goes on by itself once there is enough; resume starts the time anew, abort goes back."
     return f"{verdict.reason} {offer}"
 
 

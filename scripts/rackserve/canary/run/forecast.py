@@ -72,7 +72,7 @@ def lines(plan: Plan, stretches: tuple[Stretch, ...], requests_per_second: float
             needed = plan.minimum_requests / plan.observe_limit_seconds / (one.level.share.canary / 1000)
             said += (
                 f"; will hold: {plan.minimum_requests} canary requests within {_span(plan.observe_limit_seconds)} need "
-                f"{needed:.3g} requests/s. scripts/loadtest can add load"
+                f"{needed:.3g} requests/s: wait for a busier hour"
             )
         found.append(said)
         told = {metric: seconds for metric, seconds in one.found_seconds.items() if seconds is not None}
@@ -81,7 +81,7 @@ def lines(plan: Plan, stretches: tuple[Stretch, ...], requests_per_second: float
             found.append(
                 f"  {WORDS[worst]} at twice what is allowed: found after {_span(told[worst])}; the other metrics sooner"
             )
-    return (*found, *plan.notes)
+    return tuple(found)
 
 
 def _span(seconds: float) -> str:
